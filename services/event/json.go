@@ -2,11 +2,10 @@ package event
 
 import (
 	"bytes"
-	"errors"
-	"io"
 	"math"
 	"strconv"
 	"time"
+	"unsafe"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -20,9 +19,9 @@ type JSONDecoder struct {
 	// carry them.
 	Internal bool
 
-	dec     *jsontext.Decoder
-	src     bytes.Reader
-	name    []byte
+	scanner
+	name    []byte // the dotted name being read
+	scratch []byte // an unquoted text
 	interns map[string]string
 	seen    FieldSet
 	groups  uint32
@@ -30,9 +29,7 @@ type JSONDecoder struct {
 
 // NewJSONDecoder returns a decoder for what producers send.
 func NewJSONDecoder() *JSONDecoder {
-	d := &JSONDecoder{interns: make(map[string]string)}
-	d.dec = jsontext.NewDecoder(&d.src, jsontext.AllowDuplicateNames(true)) // we look for them by field
-	return d
+	return &JSONDecoder{interns: make(map[string]string)}
 }
 
 // Decode fills e from one JSON object and nothing after it. It returns a
@@ -43,71 +40,65 @@ func (d *JSONDecoder) Decode(data []byte, e *Event) error {
 	if len(data) > LimitEventJSON {
 		return refuse(TooLong, -1, "an event of %d bytes of JSON, at most %d are accepted", len(data), LimitEventJSON)
 	}
-	d.src.Reset(data)
-	d.dec.Reset(&d.src, jsontext.AllowDuplicateNames(true))
+	d.data, d.pos = data, 0
 	d.seen, d.groups, d.name = 0, 0, d.name[:0]
-	if k := d.dec.PeekKind(); k != '{' {
-		if _, err := d.dec.ReadToken(); err != nil {
-			return syntax(err)
-		}
+	switch d.peek() {
+	case '{':
+	case '[', '"':
 		return refuse(WrongType, -1, "an event must be a JSON object")
+	default:
+		return d.broken("expected an object")
 	}
 	if err := d.object(e); err != nil {
 		return err
 	}
-	if _, err := d.dec.ReadToken(); err != io.EOF {
+	if d.peek(); d.pos < len(data) {
 		return refuse(BadJSON, -1, "something stands after the event's object")
 	}
 	return nil
 }
 
-func syntax(err error) error {
-	var s *jsontext.SyntacticError
-	switch {
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return refuse(BadJSON, -1, "it ends before the object does")
-	case errors.As(err, &s):
-		return refuse(BadJSON, -1, "at byte %d: %v", s.ByteOffset, s.Err)
-	}
-	return refuse(BadJSON, -1, "%v", err)
-}
-
-// object reads the members of an object whose names are prefixed by d.name.
+// object reads the members of an object whose names are prefixed by d.name. Its
+// depth is bounded by the names there are: a group within a group is unknown.
 func (d *JSONDecoder) object(e *Event) error {
-	if _, err := d.dec.ReadToken(); err != nil {
-		return syntax(err)
-	}
+	d.pos++
 	prefix := len(d.name)
-	for d.dec.PeekKind() != '}' {
-		key, err := d.dec.ReadValue()
+	for first := true; ; first = false {
+		more, err := d.next(first)
 		if err != nil {
-			return syntax(err)
+			return err
+		}
+		if !more {
+			d.name = d.name[:prefix]
+			return nil
+		}
+		key, err := d.text(&d.scratch)
+		if err != nil {
+			return err
 		}
 		d.name = d.name[:prefix]
 		if prefix > 0 {
 			d.name = append(d.name, '.')
 		}
-		if d.name, err = jsontext.AppendUnquote(d.name, key); err != nil {
-			return syntax(err)
+		d.name = append(d.name, key...)
+		if err := d.take(':'); err != nil {
+			return err
 		}
-		if err := d.member(e); err != nil {
+		if err := d.member(e, d.peek()); err != nil {
 			return err
 		}
 	}
-	d.name = d.name[:prefix]
-	if _, err := d.dec.ReadToken(); err != nil {
-		return syntax(err)
-	}
-	return nil
 }
 
 // groups of dotted names, to see one given twice.
 var groups = []string{"event", "collector", "tenant", "user", "session", "source", "host", "service", "resource", "process", "server"}
 
-func (d *JSONDecoder) member(e *Event) error {
+// member reads the value of d.name, which starts with the byte c.
+func (d *JSONDecoder) member(e *Event, c byte) error {
 	if i, ok := byName[string(d.name)]; ok {
-		if d.dec.PeekKind() == 'n' { // null: not there
-			return d.skip()
+		if c == 'n' { // null: not there
+			_, err := d.literal()
+			return err
 		}
 		if d.seen.Has(i) {
 			return refuse(DuplicateField, i, "it is given twice")
@@ -116,14 +107,14 @@ func (d *JSONDecoder) member(e *Event) error {
 		if Fields[i].Internal && !d.Internal {
 			return refuse(InternalField, i, "it is set by the collector; leave it out")
 		}
-		return d.value(e, i)
+		return d.value(e, i, c)
 	}
 	if key, ok := bytes.CutPrefix(d.name, []byte("labels.")); ok {
-		return d.label(e, string(key))
+		return d.label(e, d.intern(key), c)
 	}
 	for i, g := range groups {
 		if string(d.name) == g {
-			if d.dec.PeekKind() != '{' {
+			if c != '{' {
 				return &Refusal{WrongType, g, "must be an object, or write " + g + ".… as one name"}
 			}
 			if d.groups&(1<<i) != 0 {
@@ -136,133 +127,136 @@ func (d *JSONDecoder) member(e *Event) error {
 	return &Refusal{UnknownField, CutText(string(d.name), 80), "it is not a field of the event; put it into labels"}
 }
 
-func (d *JSONDecoder) skip() error {
-	if err := d.dec.SkipValue(); err != nil {
-		return syntax(err)
-	}
-	return nil
-}
-
-func (d *JSONDecoder) value(e *Event, i int) error {
-	if Fields[i].Type == Map {
-		if d.dec.PeekKind() != '{' {
+func (d *JSONDecoder) value(e *Event, i int, c byte) error {
+	switch t := Fields[i].Type; {
+	case t == Map:
+		if c != '{' {
 			return refuse(WrongType, i, "must be an object of texts")
 		}
 		return d.labels(e)
-	}
-	v, err := d.dec.ReadValue()
-	if err != nil {
-		return syntax(err)
-	}
-	switch Fields[i].Type {
-	case Dict, Text:
-		if v[0] != '"' {
-			return refuse(WrongType, i, "must be a text in quotes, is %.40s", v)
+	case t == Dict || t == Text:
+		if c != '"' {
+			return d.wrong(i, c, "must be a text in quotes")
 		}
-		s, err := d.text(v, Fields[i].Type == Dict)
+		s, err := d.text(&d.scratch)
 		if err != nil {
 			return err
 		}
-		*e.Text(i) = s
-	case Time:
-		ms, err := parseTime(v, i)
+		if p := e.Text(i); t == Dict {
+			*p = d.intern(s)
+		} else {
+			*p = string(s)
+		}
+		return nil
+	case t == Time && c == '"':
+		s, err := d.text(&d.scratch)
 		if err != nil {
 			return err
 		}
 		p, _ := e.Int(i)
-		*p = ms
-	case Int:
-		n, err := parseInt(v, i)
-		if err != nil {
-			return err
-		}
-		p, has := e.Int(i)
-		*p = n
-		e.Has |= has
-	case Float:
-		if v[0] == '"' {
-			return refuse(WrongType, i, "must be a number, not a text")
-		}
-		n, err := strconv.ParseFloat(string(v), 64)
+		*p, err = parseTime(s, i)
+		return err
+	}
+	if c != '-' && c-'0' > 9 {
+		return d.wrong(i, c, "must be a number")
+	}
+	v, err := d.number()
+	if err != nil {
+		return err
+	}
+	if Fields[i].Type == Float {
+		n, err := strconv.ParseFloat(alias(v), 64)
 		if err != nil || math.IsInf(n, 0) {
 			return refuse(WrongType, i, "must be a number that 64 bits hold, is %.40s", v)
 		}
 		p, has := e.Float(i)
 		*p = n
 		e.Has |= has
+		return nil
 	}
+	n, err := strconv.ParseInt(alias(v), 10, 64)
+	if err != nil {
+		return refuse(WrongType, i, "must be a whole number that 64 bits hold, is %.40s", v)
+	}
+	p, has := e.Int(i)
+	*p = n
+	e.Has |= has
 	return nil
 }
+
+// wrong tells a value of another type from no value at all.
+func (d *JSONDecoder) wrong(field int, c byte, must string) error {
+	switch {
+	case c == 't' || c == 'f' || c == 'n':
+		if _, err := d.literal(); err != nil {
+			return err
+		}
+	case c != '"' && c != '[' && c != '{' && c != '-' && c-'0' > 9:
+		return d.broken("expected a value")
+	}
+	return refuse(WrongType, field, "%s", must)
+}
+
+// alias shows bytes as a text for the time of a call that does not keep it.
+func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // maxInterns bounds the texts kept to spare an allocation for the next equal
 // one; beyond it they are forgotten and learned anew.
 const maxInterns = 8192
 
-// text unquotes a JSON string. Texts of few distinct values are shared.
-func (d *JSONDecoder) text(v jsontext.Value, shared bool) (string, error) {
-	raw := []byte(v[1 : len(v)-1])
-	if bytes.IndexByte(raw, '\\') >= 0 {
-		at := len(d.name)
-		var err error
-		d.name, err = jsontext.AppendUnquote(d.name, v)
-		if err != nil {
-			return "", syntax(err)
-		}
-		raw = d.name[at:]
-		d.name = d.name[:at]
+// intern returns the bytes as a text, shared with earlier equal ones.
+func (d *JSONDecoder) intern(b []byte) string {
+	if len(b) > limitName {
+		return string(b)
 	}
-	if !shared || len(raw) > limitName {
-		return string(raw), nil
-	}
-	if s, ok := d.interns[string(raw)]; ok {
-		return s, nil
+	if s, ok := d.interns[string(b)]; ok {
+		return s
 	}
 	if len(d.interns) >= maxInterns {
 		clear(d.interns)
 	}
-	s := string(raw)
+	s := string(b)
 	d.interns[s] = s
-	return s, nil
+	return s
 }
 
 func (d *JSONDecoder) labels(e *Event) error {
-	if _, err := d.dec.ReadToken(); err != nil {
-		return syntax(err)
-	}
-	for d.dec.PeekKind() != '}' {
-		key, err := d.dec.ReadValue()
-		if err != nil {
-			return syntax(err)
+	d.pos++
+	for first := true; ; first = false {
+		more, err := d.next(first)
+		if err != nil || !more {
+			return err
 		}
-		k, err := d.text(key, true)
+		key, err := d.text(&d.scratch)
 		if err != nil {
 			return err
 		}
-		if err := d.label(e, k); err != nil {
+		k := d.intern(key)
+		if err := d.take(':'); err != nil {
+			return err
+		}
+		if err := d.label(e, k, d.peek()); err != nil {
 			return err
 		}
 	}
-	_, err := d.dec.ReadToken()
-	if err != nil {
-		return syntax(err)
-	}
-	return nil
 }
 
-func (d *JSONDecoder) label(e *Event, key string) error {
-	v, err := d.dec.ReadValue()
-	if err != nil {
-		return syntax(err)
-	}
-	if v[0] != '"' {
-		return refuse(WrongType, FLabels, "the value of %.40q must be a text in quotes", key)
+func (d *JSONDecoder) label(e *Event, key string, c byte) error {
+	if c != '"' {
+		return d.wrong(FLabels, c, "the value of "+strconv.Quote(CutText(key, 40))+" must be a text in quotes")
 	}
 	if len(e.Labels) >= LimitLabels {
 		return refuse(TooMany, FLabels, "more than %d labels", LimitLabels)
 	}
-	s, err := d.text(v, len(v) < 64)
+	v, err := d.text(&d.scratch)
 	if err != nil {
 		return err
+	}
+	s := ""
+	if len(v) <= 64 {
+		s = d.intern(v)
+	} else {
+		s = string(v)
 	}
 	n := len(e.Labels)
 	e.SetLabel(key, s)
@@ -272,27 +266,16 @@ func (d *JSONDecoder) label(e *Event, key string) error {
 	return nil
 }
 
-// parseTime reads RFC 3339, or Unix milliseconds as a whole number.
-func parseTime(v jsontext.Value, field int) (int64, error) {
-	if v[0] != '"' {
-		return parseInt(v, field)
-	}
-	t, err := time.Parse(time.RFC3339Nano, string(v[1:len(v)-1]))
+// parseTime reads RFC 3339.
+func parseTime(v []byte, field int) (int64, error) {
+	t, err := time.Parse(time.RFC3339Nano, alias(v))
 	if err != nil {
-		return 0, refuse(BadValue, field, "%.60s is not a time in RFC 3339, such as 2026-11-23T14:05:00.000Z", v)
+		return 0, refuse(BadValue, field, "%.60q is not a time in RFC 3339, such as 2026-11-23T14:05:00.000Z", v)
 	}
 	if y := t.Year(); y < 1970 || y > 2261 {
-		return 0, refuse(BadValue, field, "%.60s is outside 1970 to 2261", v)
+		return 0, refuse(BadValue, field, "%.60q is outside 1970 to 2261", v)
 	}
 	return t.UnixMilli(), nil
-}
-
-func parseInt(v jsontext.Value, field int) (int64, error) {
-	n, err := strconv.ParseInt(string(v), 10, 64)
-	if err != nil {
-		return 0, refuse(WrongType, field, "must be a whole number that 64 bits hold, is %.40s", v)
-	}
-	return n, nil
 }
 
 // AppendJSON appends the event as one JSON object with dotted names, absent

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 func decodeJSON(s string) (Event, error) {
@@ -86,7 +88,19 @@ func TestBadJSONIsRefusedByName(t *testing.T) {
 	f("{\"kind\":\"\xff\"}", BadJSON, "")
 	f(strings.Repeat(`{"user":`, 1000), UnknownField, "user.user")
 	f(`{"labels":`+strings.Repeat(`[`, 1000)+strings.Repeat(`]`, 1000)+`}`, WrongType, "labels")
-	f(`{"kind":`+strings.Repeat(`[`, 100_000), BadJSON, "")
+	f(`{"kind":`+strings.Repeat(`[`, 100_000), WrongType, "kind")
+	f(`{"kind":tru}`, BadJSON, "")
+	f(`{"kind":true}`, WrongType, "kind")
+	f(`{"duration":01}`, BadJSON, "")
+	f(`{"duration":.5}`, BadJSON, "")
+	f(`{"duration":1.}`, BadJSON, "")
+	f(`{"duration":1e}`, BadJSON, "")
+	f(`{"kind":"a",}`, BadJSON, "")
+	f(`{,"kind":"a"}`, BadJSON, "")
+	f(`{"kind" "a"}`, BadJSON, "")
+	f(`{"kind":"a\x"}`, BadJSON, "")
+	f("{\"kind\":\"a\tb\"}", BadJSON, "")
+	f(`{"kind":"a\`, BadJSON, "")
 }
 
 func TestValidateNamesTheReason(t *testing.T) {
@@ -160,6 +174,36 @@ func FuzzJSON(f *testing.F) {
 		}
 		if out2 := AppendJSON(nil, &again); !bytes.Equal(out, out2) {
 			t.Fatalf("written twice:\n%s\n%s", out, out2)
+		}
+	})
+}
+
+// What the scanner takes, a general reader of JSON takes too, and texts come out
+// the same.
+func FuzzScanner(f *testing.F) {
+	f.Add([]byte(`"a\u00e9\n\ud83d\ude00"`))
+	f.Add([]byte(`-12.5e+3`))
+	f.Add([]byte(`{"kind":"user","labels":{"a":"\\"},"user":{"name":"x"}, "duration" : 1E2 }`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 0 && data[0] == '"' {
+			var scratch []byte
+			s := scanner{data: data}
+			got, err := s.text(&scratch)
+			if err == nil {
+				want, werr := jsontext.AppendUnquote(nil, data[:s.pos])
+				if werr != nil || !bytes.Equal(got, want) {
+					t.Fatalf("%q: got %q, jsontext %q (%v)", data, got, want, werr)
+				}
+			}
+			return
+		}
+		s := scanner{data: data}
+		if v, err := s.number(); err == nil && !jsontext.Value(v).IsValid() {
+			t.Fatalf("%q taken as a number", v)
+		}
+		var e Event
+		if NewJSONDecoder().Decode(data, &e) == nil && !jsontext.Value(data).IsValid(jsontext.AllowDuplicateNames(true)) {
+			t.Fatalf("%q taken as an event", data)
 		}
 	})
 }
