@@ -3,10 +3,10 @@ package store
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
 
 // A role that may write statements but does not see everything does so against
@@ -103,18 +103,19 @@ func personSettings(c Config) clickhouse.Settings {
 		"max_memory_usage": c.MemoryBytes / 100 * statementMemoryShare,
 		"max_query_size":   limitStatement, "max_ast_elements": 20_000, "max_expanded_ast_elements": 100_000, "max_ast_depth": 500,
 		"max_subquery_depth": 50, "output_format_json_quote_64bit_integers": 0, "output_format_json_quote_denormals": 0,
-		"output_format_json_named_tuples_as_objects": 1, "cancel_http_readonly_queries_on_client_close": 1,
+		"output_format_json_named_tuples_as_objects": 1, "date_time_output_format": "iso", "cancel_http_readonly_queries_on_client_close": 1,
 	}
 }
 
-// knownDatabases are names that an identifier of a person's statement may not
-// begin with: a table behind one could be meant.
-func (s *Store) knownDatabases() []string {
-	list := []string{s.config.Database, "system", "default", "information_schema", "INFORMATION_SCHEMA"}
-	for _, r := range rights {
-		if name := s.catalogue(r.role); !slices.Contains(list, name) {
-			list = append(list, name)
-		}
-	}
-	return list
+// databases lists the names that a person's statement may not put before a
+// dot: a table behind one could be meant.
+func (s *Store) databases(ctx context.Context) (map[string]bool, error) {
+	names := map[string]bool{"system": true, "default": true, "information_schema": true, "INFORMATION_SCHEMA": true}
+	err := s.each(ctx, "SELECT name FROM system.databases", nil, func(rows driver.Rows) error {
+		var name string
+		err := rows.Scan(&name)
+		names[name] = true
+		return err
+	})
+	return names, err
 }

@@ -68,7 +68,7 @@ func (t embeddedTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 		t.engine.release(c, false)
 		return failed(req, refusal), nil
 	}
-	if class == classReadOnly {
+	if class == classReadOnly && streams(r.query) {
 		return t.stream(req, c, r)
 	}
 	return t.exec(req, c, r)
@@ -86,6 +86,23 @@ func refuseStatement(statements, class uint32, r request) *engineError {
 		return newEngineError("Code: 164. DB::Exception: Cannot execute query in readonly mode. (READONLY)")
 	}
 	return nil
+}
+
+// streams says whether the statement's result can be read block by block: only
+// a SELECT's can; the answers of EXPLAIN, DESCRIBE and SHOW are small.
+func streams(query string) bool {
+	for query != "" {
+		n, isComment, err := token(query)
+		if err != nil {
+			return true // the engine says what is wrong with it
+		}
+		if c := query[0]; !isComment && c > ' ' && c != '(' {
+			break
+		}
+		query = query[n:]
+	}
+	word := strings.FieldsFunc(query, func(r rune) bool { return (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') })
+	return len(word) > 0 && (strings.EqualFold(word[0], "SELECT") || strings.EqualFold(word[0], "WITH") || strings.EqualFold(word[0], "FROM"))
 }
 
 func readRequest(req *http.Request) (request, error) {
@@ -249,7 +266,7 @@ func (t embeddedTransport) stream(req *http.Request, c *connection, r request) (
 		t.engine.release(c, true)
 		return nil, fmt.Errorf("%w: the embedded engine gave no result", ErrUnavailable)
 	}
-	body := &resultBody{ctx: req.Context(), conn: c, stream: handle}
+	body := &resultBody{ctx: req.Context(), conn: c, stream: handle, repeated: headerLines(r.format)}
 	if said := text(lib.failure(handle)); said != "" {
 		body.finish(false)
 		return t.failure(req, said)
@@ -274,6 +291,20 @@ type resultBody struct {
 	conn   *connection
 	stream unsafe.Pointer // nil once finished
 	rest   []byte
+	// The engine writes each block as a result of its own: this many lines of
+	// names stand before every one, and only the first ones are wanted.
+	repeated int
+	blocks   int
+}
+
+func headerLines(format string) int {
+	switch {
+	case strings.HasSuffix(format, "WithNamesAndTypes"):
+		return 2
+	case strings.HasSuffix(format, "WithNames"):
+		return 1
+	}
+	return 0
 }
 
 var _ io.ReadCloser = (*resultBody)(nil)
@@ -317,6 +348,11 @@ func (b *resultBody) fetch() error {
 	if b.rest = b.conn.engine.bytes(block); len(b.rest) == 0 {
 		b.finish(false)
 		return io.EOF
+	}
+	if b.blocks++; b.blocks > 1 {
+		for range b.repeated {
+			_, b.rest, _ = bytes.Cut(b.rest, []byte{'\n'})
+		}
 	}
 	return nil
 }
