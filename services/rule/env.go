@@ -153,8 +153,10 @@ type machine struct {
 }
 
 func newMachine(zone *time.Location) *machine {
-	m := &machine{boxed: env{}, zone: zone}
-	m.env = (*env)((*[2]unsafe.Pointer)(unsafe.Pointer(&m.boxed))[1])
+	m := &machine{boxed: env{}, env: new(env), zone: zone}
+	// The box must be memory of our own: the compiler gives every empty struct
+	// the same read-only zeros.
+	(*[2]unsafe.Pointer)(unsafe.Pointer(&m.boxed))[1] = unsafe.Pointer(m.env)
 	m.vm.MemoryBudget = limitRunMemory
 	return m
 }

@@ -7,7 +7,7 @@ import (
 	_ "time/tzdata"
 )
 
-func amsterdam(t testing.TB) *time.Location {
+func amsterdam(t fataler) *time.Location {
 	t.Helper()
 	z, err := time.LoadLocation("Europe/Amsterdam")
 	if err != nil {
@@ -16,7 +16,7 @@ func amsterdam(t testing.TB) *time.Location {
 	return z
 }
 
-func loadFiles(t testing.TB, files map[string]string) *Set {
+func loadFiles(t fataler, files map[string]string) *Set {
 	t.Helper()
 	s, err := tryLoad(t, files)
 	if err != nil {
@@ -25,7 +25,7 @@ func loadFiles(t testing.TB, files map[string]string) *Set {
 	return s
 }
 
-func tryLoad(t testing.TB, files map[string]string) (*Set, error) {
+func tryLoad(t fataler, files map[string]string) (*Set, error) {
 	t.Helper()
 	m := fstest.MapFS{}
 	for n, c := range files {
@@ -64,4 +64,10 @@ func TestRuleFileTestsRun(t *testing.T) {
 		}
 		t.Logf("%+v", r.Findings)
 	}
+}
+
+// fataler is what helpers need of testing.TB and of rapid.T.
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
 }
