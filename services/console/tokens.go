@@ -135,9 +135,10 @@ func (c *Console) revokeToken(ctx context.Context, in *revokeInput) (*struct{}, 
 	return nil, nil
 }
 
-// The roles that a token may be made for are those of store and RoleIntake; a
-// test compares the list in NewToken's tag with this.
-func tokenRoles() []string {
+// TokenRoles lists the roles a token may be made for: those of store and
+// RoleIntake. A
+// test compares the list in the tag of NewToken with it.
+func TokenRoles() []string {
 	list := []string{}
 	for _, r := range store.Roles() {
 		list = append(list, string(r))
