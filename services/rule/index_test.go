@@ -117,7 +117,7 @@ func BenchmarkIndex(b *testing.B) {
 	for _, n := range []int{100, 1000, 10_000} {
 		b.Run(fmt.Sprintf("own_action/%d", n), func(b *testing.B) { benchmarkRunner(b, n, n, ownAction) })
 		b.Run(fmt.Sprintf("ten_actions/%d", n), func(b *testing.B) {
-			benchmarkRunner(b, n, 10, func(i int) string { return ownAction(i % 10) + fmt.Sprintf(" && bytes >= %d", i) })
+			benchmarkRunner(b, n, 10, func(i int) string { return ownAction(i%10) + fmt.Sprintf(" && bytes >= %d", i) })
 		})
 		b.Run(fmt.Sprintf("residual/%d", n), func(b *testing.B) {
 			benchmarkRunner(b, n, n, func(i int) string {
