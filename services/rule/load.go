@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"github.com/opencoc/coc/services/event"
 )
 
 // Options say how a set is read.
@@ -33,6 +35,7 @@ type Set struct {
 	packed []byte
 	digest string
 	index  *index
+	fields event.FieldSet
 }
 
 // Rules returns all rules in order of their ids, disabled ones too.
@@ -276,6 +279,48 @@ func (l *loader) finish(files map[string]string) (*Set, error) {
 	for i, r := range s.rules {
 		r.index = i
 	}
-	s.index = newIndex(s.rules)
+	s.index, s.fields = newIndex(s.rules), fieldsOf(s.rules)
 	return s, nil
+}
+
+// Fields are those that evaluating the set reads: a batch decoded with them
+// alone gives the same findings.
+func (s *Set) Fields() event.FieldSet { return s.fields }
+
+// fieldsOf collects what the rules read, and what every hit needs.
+func fieldsOf(rules []*Rule) event.FieldSet {
+	var all need
+	for _, f := range []int{event.FTime, event.FID, event.FCollector, event.FEpoch, event.FSeq, event.FTenantID} {
+		all |= needs(f)
+	}
+	for _, r := range rules {
+		if r.Status == "disabled" {
+			continue
+		}
+		for i := range r.conjuncts {
+			all |= needs(r.conjuncts[i].field)
+		}
+		if r.residual != nil {
+			all |= r.residual.need
+		}
+		for i := range r.exceptions {
+			all |= r.exceptions[i].when.need
+		}
+		for i := range r.groups {
+			all |= needs(r.groups[i].field)
+		}
+		if w := r.spec; w != nil {
+			all |= w.ownNeed
+			for i := range w.values {
+				all |= needs(w.values[i].field)
+			}
+			for _, f := range w.distincts {
+				all |= needs(f)
+			}
+			for _, p := range w.shares {
+				all |= p.need
+			}
+		}
+	}
+	return event.FieldSet(all) & event.AllFields
 }

@@ -214,6 +214,25 @@ func encode(t fataler, events []event.Event) *event.Batch {
 	return batch
 }
 
+// encodeFor holds only what a set reads.
+func encodeFor(t fataler, set *Set, events []event.Event) *event.Batch {
+	b := event.NewBuilder()
+	for i := range events {
+		if err := b.Append(&events[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, err := b.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch, err := event.DecodeFields(data, set.Fields())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return batch
+}
+
 // shuffle moves events by at most a number of places.
 func shuffle(t *rapid.T, events []event.Event, most int) []event.Event {
 	type placed struct {
@@ -245,7 +264,7 @@ func feed(t *rapid.T, r *Runner, events []event.Event) *collected {
 				mark = e.Time
 			}
 		}
-		b := encode(t, chunk)
+		b := encodeFor(t, r.set, chunk)
 		c.once(t, r.Message(Input{Seq: uint64(i), Batch: b, Import: "x", Mark: mark}))
 		b.Release()
 	}

@@ -151,7 +151,7 @@ func (f *feeder) flush() error {
 	if err != nil {
 		return err
 	}
-	b, err := event.Decode(data)
+	b, err := event.DecodeFields(data, f.runner.set.fields)
 	if err != nil {
 		return err
 	}

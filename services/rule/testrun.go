@@ -42,7 +42,7 @@ func aloneWith(set *Set, r *Rule) *Set {
 	if one.Status == "disabled" {
 		one.Status = "production"
 	}
-	return &Set{rules: []*Rule{&one}, data: set.data, zone: set.zone, index: newIndex([]*Rule{&one})}
+	return &Set{rules: []*Rule{&one}, data: set.data, zone: set.zone, index: newIndex([]*Rule{&one}), fields: fieldsOf([]*Rule{&one})}
 }
 
 // miss is the window that came nearest to firing.
