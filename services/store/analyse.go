@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -83,56 +84,32 @@ func (c *checker) refuse(object, reason string) error {
 	return &Refused{Role: c.role, Object: object, Reason: reason}
 }
 
-// text looks at the letters: outside quotes and comments only ASCII, nothing
-// that ClickHouse and this lexer could read differently ($ begins a heredoc, #
-// a comment, a backslash hides letters of a name), and no database before a
-// dot. So no table outside the catalogue can be named at all.
+// text looks at the letters: one statement, nothing that could be read in two
+// ways, and no database before a dot. So no table outside the catalogue can be
+// named at all, wherever in the statement.
 func (c *checker) text(text string) error {
-	last := "" // the identifier just read, if nothing but space came after it
-	for i := 0; i < len(text); {
-		n, isComment, err := token(text[i:])
-		if err != nil {
-			return fmt.Errorf("running SQL: %w: %w", ErrInvalid, err)
-		}
-		piece := text[i : i+n]
-		i += n
-		switch ch := piece[0]; {
-		case isComment:
-			if strings.Contains(piece[2:], "/*") {
-				return c.refuse("a comment within a comment", "take it out")
-			}
-		case ch == '"' || ch == '`':
-			if strings.Contains(piece, `\`) {
-				return c.refuse(piece, "a name cannot hold a backslash")
-			}
-			last = piece[1 : len(piece)-1]
-		case ch == '\'':
-			last = ""
-		case isWordByte(ch):
-			end := i
-			for end < len(text) && isWordByte(text[end]) {
-				end++
-			}
-			last, i = text[i-1:end], end
-		case ch == '.':
-			if c.databases[last] && last != c.catalogue {
-				return c.refuse(last+".", "write the names of tables without a database")
-			}
-			last = ""
-		case ch == ' ' || ch == '\t' || ch == '\n' || ch == '\r':
-		case ch < ' ' || ch > '~' || ch == '$' || ch == '#' || ch == '\\':
-			return c.refuse(fmt.Sprintf("the character %q outside quotes", ch), "take it out, or put it into quotes")
-		case ch == ';':
+	last, empty := "", true
+	err := lex(text, func(l lexeme) error {
+		empty = false
+		switch {
+		case l.name == "" && l.char == ';':
 			return c.refuse("several statements", "give one")
-		default:
-			last = ""
+		case l.name == "" && l.char == '.' && c.databases[last] && last != c.catalogue:
+			return c.refuse("database "+last, "write the names of tables without one")
 		}
+		last = l.name
+		return nil
+	})
+	var two *ambiguity
+	switch {
+	case errors.As(err, &two):
+		return c.refuse(two.what, two.advice)
+	case err != nil:
+		return fmt.Errorf("running SQL: %w", err)
+	case empty:
+		return fmt.Errorf("running SQL: %w: there is no statement", ErrInvalid)
 	}
 	return nil
-}
-
-func isWordByte(b byte) bool {
-	return b == '_' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9'
 }
 
 // syntax refuses by the tree of the text alone, as EXPLAIN AST prints it.
@@ -150,7 +127,7 @@ func (c *checker) syntax(lines []string) error {
 		if len(nodes) > 0 {
 			kind = nodes[0].kind
 		}
-		return c.refuse(kind, "only a SELECT may be run")
+		return c.refuse(kind, "only a SELECT may be run, over "+strings.Join(tablesFor(c.role), ", "))
 	}
 	if nodes[0].children != "1" && nodes[0].kind == "SelectWithUnionQuery" {
 		return c.refuse("FORMAT, SETTINGS or INTO OUTFILE", "they are set for the statement")

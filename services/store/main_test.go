@@ -27,6 +27,9 @@ func libraryPath() string {
 }
 
 func TestMain(m *testing.M) {
+	if code, asked := helper(); asked {
+		os.Exit(code)
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "coc-store-")
 		if err != nil {
@@ -42,9 +45,18 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		code := m.Run()
+		if n := len(house.engine.(embeddedTransport).engine.slots); n != 0 {
+			fmt.Fprintf(os.Stderr, "%d statements were never ended\n", n)
+			code = 1
+		}
+		closing := time.Now()
 		if err := house.Close(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
+		}
+		if d := time.Since(closing); d > 5*time.Second {
+			fmt.Fprintf(os.Stderr, "closing took %s\n", d)
+			code = 1
 		}
 		return code
 	}())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -101,35 +100,6 @@ func splitStatements(sql string) ([]string, error) {
 	}
 	flush()
 	return list, nil
-}
-
-// token measures what stands at the start of s: a quoted text, a comment, or
-// one byte.
-func token(s string) (n int, isComment bool, err error) {
-	switch {
-	case strings.HasPrefix(s, "--"):
-		if i := strings.IndexByte(s, '\n'); i >= 0 {
-			return i, true, nil
-		}
-		return len(s), true, nil
-	case strings.HasPrefix(s, "/*"):
-		i := strings.Index(s[2:], "*/")
-		if i < 0 {
-			return 0, false, errors.New("a comment is not closed")
-		}
-		return i + 4, true, nil
-	case s[0] == '\'' || s[0] == '"' || s[0] == '`':
-		for i := 1; i < len(s); i++ {
-			switch s[i] {
-			case '\\':
-				i++
-			case s[0]:
-				return i + 1, false, nil
-			}
-		}
-		return 0, false, fmt.Errorf("a %c is not closed", s[0])
-	}
-	return 1, false, nil
 }
 
 // applied is what the table says about a migration.

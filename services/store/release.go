@@ -162,7 +162,7 @@ func (s *Store) computeRelease(ctx context.Context, day Day, zone *time.Location
 // row is known. A resource or tier that is called '*' itself is written '(*)'.
 func releaseQuery(where string) string {
 	inner := "SELECT service_name, service_version, tenant_id," +
-		" grouping(resource_name) AS all_resources, grouping(tenant_tier) AS all_tiers," +
+		" grouping(resource_name) = 1 AS all_resources, grouping(tenant_tier) = 1 AS all_tiers," +
 		" if(all_resources, '*', if(resource_type = '*', '(*)', toString(resource_type))) AS rtype," +
 		" if(all_resources, '*', if(resource_name = '*', '(*)', toString(resource_name))) AS rname," +
 		" if(all_tiers, '*', if(tenant_tier = '*', '(*)', toString(tenant_tier))) AS tier," +

@@ -20,7 +20,8 @@ type Store struct {
 	conn    driver.Conn
 	readers driver.Conn // for persons' statements: as conn, but nothing may be changed
 	stop    func() error
-	kind    string // "embedded" or "server"
+	kind    string            // "embedded" or "server"
+	engine  http.RoundTripper // of the embedded engine
 
 	mu        sync.Mutex
 	closed    bool
@@ -86,7 +87,7 @@ func (s *Store) options() (*clickhouse.Options, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.kind, s.stop = "embedded", stop
+	s.kind, s.stop, s.engine = "embedded", stop, transport
 	o.Addr = []string{"embedded:0"}
 	o.TransportFunc = func(*http.Transport) (http.RoundTripper, error) { return summaryTransport{transport}, nil }
 	return o, nil
