@@ -32,6 +32,8 @@ func helper() (code int, asked bool) {
 		return 0, true
 	case "signals":
 		return signals(), true
+	case "killed", "count":
+		return killed(os.Getenv("COC_STORE_HELPER") == "killed"), true
 	}
 	return 0, false
 }
@@ -66,6 +68,39 @@ func signals() int {
 	return 0
 }
 
+// killed stores 2,000 events and dies of SIGKILL at once, or counts them.
+func killed(die bool) int {
+	ctx := context.Background()
+	s, err := Open(ctx, Config{Dir: os.Getenv("COC_STORE_DIR"), Library: libraryPath()})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	if !die {
+		var n uint64
+		err := s.conn.QueryRow(ctx, "SELECT count() FROM events").Scan(&n)
+		fmt.Println(n, errors.Join(err, s.Close()))
+		return 0
+	}
+	b := event.NewBuilder()
+	for _, e := range mixed("killed", 1, 2000) {
+		if err := b.Append(&e); err != nil {
+			fmt.Println(err)
+		}
+	}
+	msg, err := b.Encode()
+	if err == nil {
+		_, err = s.InsertEvents(ctx, "killed", [][]byte{msg}, 2000)
+	}
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Println("stored")
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	select {}
+}
+
 // again runs this test program as another process and returns what it prints.
 func again(t *testing.T, what, dir string) string {
 	t.Helper()
@@ -74,7 +109,8 @@ func again(t *testing.T, what, dir string) string {
 	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append(os.Environ(), "COC_STORE_HELPER="+what, "COC_STORE_DIR="+dir)
 	out, err := cmd.CombinedOutput()
-	if err != nil {
+	var exit *exec.ExitError
+	if err != nil && !(errors.As(err, &exit) && what == "killed") {
 		t.Fatalf("%s: %v\n%s", what, err, out)
 	}
 	return string(out)

@@ -1,9 +1,12 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/opencoc/coc/services/event"
 )
@@ -76,5 +79,135 @@ func TestATokenWritesItsRowsOnce(t *testing.T) {
 	put(t, "token-2", events...)
 	if n := scalar[uint64](t, "SELECT count() FROM events WHERE collector_id = 'token'"); n != 200 {
 		t.Errorf("another token is another insert, yet %d rows are stored", n)
+	}
+}
+
+// mixed gives n events of a collector with dictionaries that differ from
+// message to message, nulls, maps and long texts.
+func mixed(collector string, first int64, n int) []event.Event {
+	list := make([]event.Event, n)
+	for i := range list {
+		seq := first + int64(i)
+		e := event.Event{
+			Time: day0.UnixMilli() + 10*seq, Received: day0.UnixMilli() + seq, Kind: "user", Action: fmt.Sprint("a", seq%97), Outcome: []string{"success", "failure", ""}[seq%3],
+			Message: fmt.Sprintf("line %d \n\n; \x00 %d", seq, seq*seq), Source: "s", Collector: collector, Epoch: 1, Seq: seq,
+			TenantID: fmt.Sprint("t", seq%31), UserHash: fmt.Sprint("u", seq%1999), SourceIP: fmt.Sprintf("192.0.2.%d", seq%251), ServiceName: fmt.Sprint("svc", seq/1000),
+		}
+		if seq%2 == 0 {
+			e.SetDuration(float64(seq) / 3)
+			e.SetBytes(-seq)
+		}
+		if seq%5 == 0 {
+			e.SetPID(seq)
+			e.SetValue(-0.0)
+			e.SetLabel(fmt.Sprint("k", seq%7), fmt.Sprint(seq))
+		}
+		list[i] = e
+	}
+	return list
+}
+
+// checksum is over every column of a collector's events, by number.
+func checksum(t testing.TB, collector string) string {
+	t.Helper()
+	return scalar[string](t, "SELECT toString(groupBitXor(cityHash64(toString(tuple(* EXCEPT (collector_id, id)))))) || '/' || toString(count()) || '/' || toString(sum(collector_seq)) FROM events WHERE collector_id = {c:String}",
+		clickhouse.Named("c", collector))
+}
+
+func TestSplicedMessagesAreTheRowsOfTheirMessages(t *testing.T) {
+	events := mixed("spliced", 1, 5000)
+	var messages [][]byte
+	for rest, size := events, 1; len(rest) > 0; size = size*3 + 1 {
+		n := min(size, len(rest))
+		messages = append(messages, encode(t, rest[:n]...))
+		rest = rest[n:]
+	}
+	frames, rows, err := event.Splice(messages)
+	if err != nil || rows != len(events) {
+		t.Fatal(rows, err)
+	}
+	if n, err := house.InsertEvents(t.Context(), "spliced", frames, rows); err != nil || n != 5000 {
+		t.Fatalf("wrote %d of %d: %v", n, rows, err)
+	}
+	// The same events one message at a time, by other inserts.
+	single := mixed("single", 1, 5000)
+	for i := 0; i < len(single); i += 1250 {
+		put(t, fmt.Sprint("single-", i), single[i:i+1250]...)
+	}
+	if a, b := checksum(t, "spliced"), checksum(t, "single"); a != b {
+		t.Errorf("%d messages spliced give %s, one by one %s", len(messages), a, b)
+	}
+}
+
+func TestBadBytesAreDataErrorsAndStoreNothing(t *testing.T) {
+	first, second := encode(t, mixed("bad", 1, 300)...), encode(t, mixed("bad", 301, 300)...)
+	frames, rows, err := event.Splice([][]byte{first, second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(name string, frames [][]byte) {
+		t.Helper()
+		if n, err := house.InsertEvents(t.Context(), "bad-"+name, frames, rows); !errors.Is(err, ErrData) {
+			t.Errorf("%s: wrote %d, %v", name, n, err)
+		}
+	}
+	flipped := append([]byte(nil), frames[0]...)
+	for i := len(flipped) / 2; i < len(flipped)/2+64; i++ {
+		flipped[i] ^= 0xff
+	}
+	refused("nothing", nil)
+	refused("rubbish", [][]byte{[]byte("SELECT 1; DROP TABLE events")})
+	refused("torn", [][]byte{frames[0][:len(frames[0])-100]})
+	refused("flipped", [][]byte{flipped, frames[1], frames[2]})
+	if n := scalar[uint64](t, "SELECT count() FROM events WHERE collector_id = 'bad'"); n != 0 {
+		t.Errorf("%d rows of refused inserts are stored", n)
+	}
+	// ClickHouse takes a stream that ends between two frames: the count tells.
+	if n, err := house.InsertEvents(t.Context(), "bad-short", frames[:1], rows); err != nil || n != 300 {
+		t.Errorf("a stream without its second message: wrote %d, %v", n, err)
+	}
+	// After refusals the store works on.
+	put(t, "bad-after", mixed("bad-after", 1, 10)...)
+	for _, bad := range []struct {
+		token string
+		rows  int
+	}{{"", 1}, {"t", -1}, {"t", maxBlockRows + 1}} {
+		if _, err := house.InsertEvents(t.Context(), bad.token, frames, bad.rows); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%+v gives %v", bad, err)
+		}
+	}
+}
+
+// Were an insert ever cut into several blocks, its token must still hold.
+func TestATokenHoldsOverSeveralBlocks(t *testing.T) {
+	frames, rows, err := event.Splice([][]byte{encode(t, mixed("blocks", 1, 1000)...), encode(t, mixed("blocks", 1001, 1000)...), encode(t, mixed("blocks", 2001, 1000)...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		settings := insertSettings("blocks")
+		settings["min_insert_block_size_rows"], settings["min_insert_block_size_bytes"], settings["max_insert_block_size"] = 500, 0, 500
+		var sum summary
+		ctx := clickhouse.Context(withSummary(t.Context(), &sum), clickhouse.WithSettings(settings))
+		if err := house.conn.InsertFormat(ctx, "ArrowStream", "INSERT INTO events", readerOf(frames)); err != nil || sum.writtenRows != int64(rows) {
+			t.Fatal(sum, err)
+		}
+	}
+	if n := scalar[uint64](t, "SELECT count() FROM events WHERE collector_id = 'blocks'"); n != 3000 {
+		t.Errorf("%d of 3000 rows are stored", n)
+	}
+	if n := scalar[uint64](t, "SELECT uniq(_part) FROM events WHERE collector_id = 'blocks'"); n == 0 {
+		t.Error("no part")
+	}
+}
+
+func TestNothingStoredIsLostByKillMinusNine(t *testing.T) {
+	dir := t.TempDir()
+	out := again(t, "killed", dir)
+	if out != "stored\n" {
+		t.Fatalf("the process that was killed said %q", out)
+	}
+	if out := again(t, "count", dir); out != "2000 <nil>\n" {
+		t.Errorf("after kill -9 there are %s of 2000 rows", out)
 	}
 }

@@ -35,19 +35,24 @@ func (s *Store) InsertEvents(ctx context.Context, token string, frames [][]byte,
 	if len(frames) == 0 {
 		return 0, fmt.Errorf("inserting events %s: %w: no bytes", token, ErrData)
 	}
-	readers := make([]io.Reader, len(frames))
-	for i, f := range frames {
-		readers[i] = bytes.NewReader(f)
-	}
 	var sum summary
 	ctx = clickhouse.Context(withSummary(ctx, &sum), clickhouse.WithSettings(insertSettings(token)))
-	if err := s.conn.InsertFormat(ctx, "ArrowStream", "INSERT INTO events", io.MultiReader(readers...)); err != nil {
+	if err := s.conn.InsertFormat(ctx, "ArrowStream", "INSERT INTO events", readerOf(frames)); err != nil {
 		return 0, wrapInsert(fmt.Sprintf("inserting %d events as %s", rows, token), err)
 	}
 	if !sum.known {
 		return 0, fmt.Errorf("inserting events %s: ClickHouse did not say how many rows it wrote; is there a proxy before it that drops the header %s?", token, summaryHeader)
 	}
 	return sum.writtenRows, nil
+}
+
+// readerOf reads the frames one after the other.
+func readerOf(frames [][]byte) io.Reader {
+	readers := make([]io.Reader, len(frames))
+	for i, f := range frames {
+		readers[i] = bytes.NewReader(f)
+	}
+	return io.MultiReader(readers...)
 }
 
 // insertSettings make a cut one block, and so one part per partition.
