@@ -1,0 +1,9 @@
+package main
+
+import "sync"
+
+var (
+	builtOnce sync.Once
+	builtPath string
+	builtErr  error
+)
