@@ -80,6 +80,9 @@ func (b *Bus) begin(ctx context.Context) (err error) {
 	if err := b.applyTopology(ctx); err != nil {
 		return err
 	}
+	if err := b.dropStaleLeases(ctx); err != nil {
+		return err
+	}
 	if err := b.measureClock(ctx); err != nil {
 		return err
 	}

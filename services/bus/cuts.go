@@ -46,18 +46,25 @@ func (b *Bus) LoadCut(ctx context.Context, name string) (Cut, error) {
 
 // SaveCut records a cut on condition that the one recorded is still that of
 // c.Revision, and returns it with its new revision. ErrConflict: another sink
-// is at work.
+// is at work. Saved is now where it is zero; a caller that sets it knows its own
+// cut again after an answer was lost.
 func (b *Bus) SaveCut(ctx context.Context, name string, c Cut) (Cut, error) {
 	if len(c.Excluded) > maxExcluded {
 		return c, fmt.Errorf("bus: cut excludes %d messages: %w (at most %d)", len(c.Excluded), ErrTooBig, maxExcluded)
 	}
-	c.Saved = b.Now().UTC()
+	if c.Saved.IsZero() {
+		c.Saved = b.Now().UTC()
+	}
 	data, err := json.Marshal(c)
 	if err != nil {
 		return c, fmt.Errorf("bus: cut %s: %w", name, err)
 	}
-	c.Revision, err = b.kvs[bucketPositions].Update(ctx, cutKey(name), data, c.Revision)
-	return c, err
+	revision, err := b.kvs[bucketPositions].Update(ctx, cutKey(name), data, c.Revision)
+	if err != nil {
+		return c, err
+	}
+	c.Revision = revision
+	return c, nil
 }
 
 // Names of the sink's positions, by stream.

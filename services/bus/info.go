@@ -43,3 +43,13 @@ func (b *Bus) LastEvent(ctx context.Context) (uint64, error) {
 	}
 	return i.State.LastSeq, nil
 }
+
+// LastFinding is the sequence of the last message of FINDINGS, 0 when there
+// never was one.
+func (b *Bus) LastFinding(ctx context.Context) (uint64, error) {
+	i, err := b.streams[streamFindings].Info(ctx)
+	if err != nil {
+		return 0, explain(err, "bus: cannot read FINDINGS")
+	}
+	return i.State.LastSeq, nil
+}

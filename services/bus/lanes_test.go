@@ -166,3 +166,12 @@ func TestRenewalWithALostAnswerKeepsTheLease(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestRestartDoesNotWaitForItsOwnOldLeases(t *testing.T) {
+	c := config(t)
+	b := open(t, c)
+	must[*Lease](t)(b.Acquire(t.Context(), SinkLease)) // and not released, as after a kill
+	closeBus(t, b)
+	b = open(t, c)
+	must[*Lease](t)(b.Acquire(t.Context(), SinkLease))
+}

@@ -196,3 +196,17 @@ func (b *Bus) holderName(ctx context.Context, name string) string {
 	}
 	return h.Owner
 }
+
+// dropStaleLeases frees what a process before this one held. On a server that
+// nobody else can reach, whoever held a lease has ended: the folder's lock says
+// so. Without this, everything would stand still for LeaseTTL after a kill.
+func (b *Bus) dropStaleLeases(ctx context.Context) error {
+	if b.server == nil || b.cfg.Listen != "" {
+		return nil
+	}
+	stream, err := b.js.Stream(ctx, "KV_"+string(bucketLeases))
+	if err == nil {
+		err = stream.Purge(ctx)
+	}
+	return explain(err, "bus: cannot free the leases of the process before")
+}

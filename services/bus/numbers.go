@@ -22,7 +22,7 @@ func (b *Bus) LastNumbers(ctx context.Context, collector string) (Numbers, error
 	}
 	last, err := b.lastOf(ctx, streamEvents, subjectEvents+collector)
 	if err == nil {
-		return last.numbers(), nil
+		return last.Numbers(), nil
 	}
 	if !errors.Is(err, ErrNotFound) {
 		return Numbers{}, err
@@ -58,8 +58,8 @@ func (b *Bus) PutNumbers(ctx context.Context, collector string, n Numbers) error
 	return err
 }
 
-// numbers of an EVENTS message: through its last event.
-func (m Message) numbers() Numbers {
+// Numbers of a message of EVENTS: through its last event.
+func (m Message) Numbers() Numbers {
 	return Numbers{Epoch: m.Meta.Epoch, Last: max(0, m.Meta.First+m.Meta.Rows-1)}
 }
 

@@ -58,7 +58,7 @@ func (b *Bus) NewPublisher(ctx context.Context, collector string) (*Publisher, e
 	var n Numbers
 	switch {
 	case err == nil:
-		n, p.last = last.numbers(), last.Seq
+		n, p.last = last.Numbers(), last.Seq
 	case errors.Is(err, ErrNotFound):
 		if n, err = b.keptNumbers(ctx, collector); err != nil {
 			return nil, err
