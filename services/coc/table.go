@@ -169,8 +169,14 @@ func amount(v float64, unit string) string {
 		return size(v)
 	}
 	text := strconv.FormatFloat(math.Round(v*100)/100, 'f', -1, 64)
-	if v == math.Trunc(v) && math.Abs(v) < 1e15 {
-		text = number(int64(v))
+	if whole, rest, _ := strings.Cut(text, "."); math.Abs(v) < 1e15 {
+		n, _ := strconv.ParseInt(whole, 10, 64) // digits of a number below 1e15
+		if text = number(n); n == 0 && v < 0 && rest != "" {
+			text = "-0"
+		}
+		if rest != "" {
+			text += "." + rest
+		}
 	}
 	if unit != "" {
 		text += " " + unit
