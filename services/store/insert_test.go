@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -175,6 +176,39 @@ func TestBadBytesAreDataErrorsAndStoreNothing(t *testing.T) {
 		if _, err := house.InsertEvents(t.Context(), bad.token, frames, bad.rows); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%+v gives %v", bad, err)
 		}
+	}
+}
+
+// An insert whose time is over may or may not be stored: repeated, it is there once.
+func TestAnInsertThatIsBrokenOffCanBeRepeated(t *testing.T) {
+	var messages [][]byte
+	for i := range 20 {
+		messages = append(messages, encode(t, mixed("broken", int64(i*2000+1), 2000)...))
+	}
+	frames, rows, err := event.Splice(messages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := 0
+	for _, after := range []time.Duration{0, time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond, 30 * time.Millisecond, 40 * time.Millisecond} {
+		ctx, cancel := context.WithTimeout(t.Context(), after)
+		_, err := house.InsertEvents(ctx, "broken", frames, rows)
+		cancel()
+		if err != nil {
+			stopped++
+			if errors.Is(err, ErrData) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("after %s it gives %v", after, err)
+			}
+		}
+	}
+	if stopped == 0 {
+		t.Error("no insert was broken off")
+	}
+	if n, err := house.InsertEvents(t.Context(), "broken", frames, rows); err != nil || n != int64(rows) {
+		t.Errorf("at last: wrote %d of %d, %v", n, rows, err)
+	}
+	if n := scalar[uint64](t, "SELECT count() FROM events WHERE collector_id = 'broken'"); n != uint64(rows) {
+		t.Errorf("%d of %d rows are stored", n, rows)
 	}
 }
 

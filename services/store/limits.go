@@ -104,8 +104,11 @@ const (
 	// received: the spool of a collector that was cut off.
 	ledgerSlack = 8 * 24 * time.Hour
 
-	// simulatedFor is how long "no simulated events" is believed.
-	simulatedFor = time.Minute
+	// simulatedFor is how long "no simulated events" is believed; simulatedSlack
+	// is how long an event may wait between receipt and storage without being
+	// missed by the next look.
+	simulatedFor   = time.Minute
+	simulatedSlack = ledgerSlack
 
 	// promisedMillis is the hoster's promise for a window, in milliseconds.
 	promisedMillis = 2000

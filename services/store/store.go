@@ -211,7 +211,8 @@ func (s *Store) Info(ctx context.Context) (Info, error) {
 }
 
 // Simulated says whether any event is marked as simulated (labels["simulated"]
-// is "true"). A yes is remembered; a no is believed for a minute.
+// is "true"). A yes is remembered; a no is believed for a minute, and then asked
+// again of what was received since.
 func (s *Store) Simulated(ctx context.Context) (bool, error) {
 	s.mu.Lock()
 	known, asked := s.simulated, s.simAsked
@@ -220,9 +221,13 @@ func (s *Store) Simulated(ctx context.Context) (bool, error) {
 	if known || (!asked.IsZero() && now.Sub(asked) < simulatedFor && !now.Before(asked)) {
 		return known, nil
 	}
+	var w where
+	w.add("labels['simulated'] = 'true'", "", nil)
+	if !asked.IsZero() {
+		w.from("received", "since", asked.Add(-simulatedSlack))
+	}
 	var found uint64
-	const query = `SELECT count() FROM (SELECT 1 FROM events WHERE labels['simulated'] = 'true' LIMIT 1)`
-	if err := s.conn.QueryRow(ctx, query).Scan(&found); err != nil {
+	if err := s.conn.QueryRow(ctx, "SELECT count() FROM (SELECT 1 FROM events"+w.String()+" LIMIT 1)", w.args...).Scan(&found); err != nil {
 		return false, wrap("looking for simulated events", err)
 	}
 	s.mu.Lock()
