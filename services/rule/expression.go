@@ -101,7 +101,8 @@ func (l *language) vet(text string, m mode) (*vetted, *problem) {
 		return nil, problemOf(err)
 	}
 	v := &vetter{language: l, mode: m}
-	canonical := strings.ReplaceAll(strings.ReplaceAll(tree.Node.String(), " && ", " and "), " || ", " or ")
+	oneSpelling(tree.Node)
+	canonical := tree.Node.String()
 	v.node(&tree.Node, 0)
 	if v.problem != nil {
 		return nil, v.problem
@@ -111,6 +112,24 @@ func (l *language) vet(text string, m mode) (*vetted, *problem) {
 		return nil, p
 	}
 	return out, nil
+}
+
+// oneSpelling writes and, or and not as &&, || and !, so that the spelling does
+// not make another logic.
+func oneSpelling(n ast.Node) {
+	spelling := map[string]string{"and": "&&", "or": "||", "not": "!"}
+	ast.Walk(&n, visitor(func(n ast.Node) {
+		switch x := n.(type) {
+		case *ast.BinaryNode:
+			if s, ok := spelling[x.Operator]; ok {
+				x.Operator = s
+			}
+		case *ast.UnaryNode:
+			if s, ok := spelling[x.Operator]; ok {
+				x.Operator = s
+			}
+		}
+	}))
 }
 
 // nestsTooDeep bounds the recursion of the parser: brackets, and the operators
@@ -144,23 +163,17 @@ func nestsTooDeep(text string) int {
 // check finds errors of types.
 func (l *language) check(v *vetted) *problem {
 	t, err := checker.Check(&parser.Tree{Node: v.node, Source: v.source}, l.config)
-	if err != nil {
-		return problemOf(err)
+	if err == nil && t.Kind() == reflect.Bool {
+		return joinsTexts(v.node)
 	}
-	if t.Kind() != reflect.Bool {
-		return &problem{0, fmt.Sprintf("the expression gives a %s; it must be true or false", kindName(t)), "compare it with something"}
+	if err == nil {
+		return &problem{v.node.Location().From, fmt.Sprintf("the expression gives %s; it must be true or false", t), "compare it with something"}
 	}
-	return joinsTexts(v.node)
-}
-
-func kindName(t reflect.Type) string {
-	switch t.Kind() {
-	case reflect.String:
-		return "text"
-	case reflect.Int, reflect.Int64, reflect.Float64:
-		return "number"
+	p := problemOf(err)
+	if got, ok := strings.CutPrefix(p.message, "expected bool, but got "); ok {
+		p = &problem{v.node.Location().From, fmt.Sprintf("the expression gives %s; it must be true or false", got), "compare it with something"}
 	}
-	return t.String()
+	return p
 }
 
 // joinsTexts forbids what makes long texts out of short ones.

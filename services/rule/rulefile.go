@@ -287,7 +287,7 @@ func (l *loader) compileRule(d *document, s *source) {
 func (s *source) hash(match, cond *vetted) {
 	window := []string{"coc.window.1", s.ID, s.Kind, match.canonical, strings.Join(s.GroupBy, " "), FormatDuration(s.Window)}
 	logic := []string{"coc.logic.1", s.Kind, match.canonical, strings.Join(s.GroupBy, " "), FormatDuration(s.Window)}
-	if cond != nil {
+	if s.cond != nil {
 		logic = append(logic, cond.canonical)
 		for _, slot := range s.cond.slots {
 			if slot.kind != slotAllowance {
