@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -17,13 +18,16 @@ import (
 // in structured form whose data is one. One goroutine at a time.
 type jsonReader struct {
 	dec *event.JSONDecoder
+	// key is source and id of the CloudEvent that was read last, "" when it was
+	// none.
+	key string
 }
 
 func newJSONReader() *jsonReader { return &jsonReader{dec: event.NewJSONDecoder()} }
 
 // read fills d. It returns a *event.Refusal. The caller validates.
 func (r *jsonReader) read(data []byte, d *draft) error {
-	d.names = d.names[:0]
+	d.names, r.key = d.names[:0], ""
 	err := r.dec.Decode(data, &d.Event)
 	var refusal *event.Refusal
 	if err == nil || !asRefusal(err, &refusal) || refusal.Reason != event.UnknownField {
@@ -60,7 +64,7 @@ var errNoCloudEvent = errors.New("not a CloudEvent")
 
 // parse reads the structured form.
 func (c *cloudEvent) parse(data []byte) error {
-	if !strings.Contains(string(data), `"specversion"`) {
+	if !bytes.Contains(data, []byte(`"specversion"`)) {
 		return errNoCloudEvent
 	}
 	if err := json.Unmarshal(data, c); err != nil {
@@ -102,6 +106,7 @@ func (r *jsonReader) readCloudEvent(c *cloudEvent, d *draft) error {
 	if err := r.dec.Decode(data, &d.Event); err != nil {
 		return err
 	}
+	r.key = c.key()
 	if d.Time == 0 && c.Time != "" {
 		t, err := time.Parse(time.RFC3339Nano, c.Time)
 		if err != nil {

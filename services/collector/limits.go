@@ -12,9 +12,6 @@ const (
 	// limitRepeat bounds how many events one "message repeated N times" may
 	// become: a line of 60 bytes must not ask for a million events.
 	limitRepeat = 10_000
-	// limitDraft bounds how often one draft may stand for the same event, so that
-	// drafts fit into parcels.
-	limitDraft = 1024
 	// limitTag bounds a syslog program name with its pid; beyond it a colon
 	// belongs to the message.
 	limitTag = 128
@@ -27,6 +24,8 @@ const (
 	// limitParcelRows bounds what a followed source hands over at once, so that
 	// one source does not fill a batch and others wait.
 	limitParcelRows = 1024
+	// limitParcelBytes bounds the same in raw bytes: a third of a message.
+	limitParcelBytes = 256 << 10
 	// limitQueue bounds the parcels that wait for the publisher. With the bound
 	// below it is what a full bus may cost in memory.
 	limitQueue = 256

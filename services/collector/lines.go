@@ -188,24 +188,13 @@ func (p *lineParser) plain(d *draft) {
 // repeat says that the parsed event happened n times, at most limitRepeat; a
 // label says how often the line said.
 func (p *lineParser) repeat(n int) []draft {
-	if n == 1 {
-		return p.drafts
-	}
-	first := &p.drafts[0]
-	first.label("repeated", itoa(int64(n)))
-	if n > limitRepeat {
-		first.Mark("cut:repeated")
-		n = limitRepeat
-	}
-	first.times = min(n, limitDraft)
-	for left := n - first.times; left > 0; {
-		d := p.next()
-		first = &p.drafts[0] // next may have moved it
-		labels, names := d.Labels, d.names
-		*d = *first
-		d.Labels, d.names = append(labels, first.Labels...), append(names, first.names...)
-		d.times = min(left, limitDraft)
-		left -= d.times
+	if n > 1 {
+		d := &p.drafts[0]
+		d.label("repeated", itoa(int64(n)))
+		if n > limitRepeat {
+			d.Mark("cut:repeated")
+		}
+		d.times = min(n, limitRepeat)
 	}
 	return p.drafts
 }
