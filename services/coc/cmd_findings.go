@@ -133,7 +133,6 @@ type findingRow struct {
 	event.Finding
 	cells int
 	count int64
-	first event.Stamp
 }
 
 // chains folds findings that continue each other into the newest of them.
@@ -153,11 +152,10 @@ func chains(list []event.Finding) []findingRow {
 		if continued[list[i].ID] {
 			continue
 		}
-		row := findingRow{Finding: list[i], cells: 1, count: list[i].Count, first: list[i].FirstSeen}
+		row := findingRow{Finding: list[i], cells: 1, count: list[i].Count}
 		for f := byID[list[i].Continues]; f != nil && row.cells <= len(list); f = byID[f.Continues] {
 			row.cells++
 			row.count += f.Count
-			row.first = min(row.first, f.FirstSeen)
 		}
 		rows = append(rows, row)
 	}
@@ -189,9 +187,9 @@ func (c *FindingsCmd) table(g *Globals, list *console.FindingList) error {
 }
 
 func findingsTable(rows []findingRow, zone *time.Location) *table {
-	t := newTable(left("FIRED"), left("SEVERITY"), left("CLASS"), left("RULE"), left("KEY"), right("EVENTS"), left("FIRST SEEN"), left("LAST SEEN"), left("NOTE"), left("ID"))
+	t := newTable(left("FIRED"), left("SEVERITY"), left("CLASS"), left("RULE"), left("KEY"), right("EVENTS"), left("LAST SEEN"), left("NOTE"), left("ID"))
 	for _, r := range rows {
-		t.add(moment(r.Fired, zone), r.Severity, r.Class, r.Rule, keyText(r.Key), number(r.count), moment(r.first, zone), moment(r.LastSeen, zone), r.note(), r.ID)
+		t.add(moment(r.Fired, zone), r.Severity, r.Class, r.Rule, keyText(r.Key), number(r.count), moment(r.LastSeen, zone), r.note(), r.ID)
 	}
 	return t
 }
@@ -216,11 +214,12 @@ func (r *findingRow) note() string {
 	return strings.Join(list, ", ")
 }
 
-// keyText writes a key as name=value, in the order of the names.
+// keyText writes a key as name=value, in the order of the names; people as
+// u-7f3a…, since the whole hash says no more to a reader.
 func keyText(key map[string]string) string {
 	var list []string
 	for _, name := range slices.Sorted(maps.Keys(key)) {
-		list = append(list, name+"="+key[name])
+		list = append(list, name+"="+shortHash(key[name]))
 	}
 	return strings.Join(list, " ")
 }
@@ -352,6 +351,7 @@ func evidence(b *strings.Builder, d *console.FindingDetail, zone *time.Location)
 	}
 	fmt.Fprintf(b, "\nEvidence: %s of %s\n\n", number(int64(len(d.Events))), plural(d.Finding.Count, "event", "events"))
 	t := newTable(left("TIME"), left("ACTION"), left("OUTCOME"), left("MESSAGE"), left("ID"))
+	t.max = maxTailText
 	dec := event.NewJSONDecoder()
 	dec.Internal = true
 	for _, l := range d.Events {

@@ -158,15 +158,15 @@ func TestTokensAndSourcesAsTables(t *testing.T) {
 		{ID: "abcdefgh", Role: "intake", Source: "erp", TenantGlob: "t-*", Note: "the ERP\x07", Created: at("10:00:00"), Expires: at("23:00:00"), State: "valid"},
 		{ID: "ijklmnop", Role: "analyst", Created: at("10:00:00"), Expires: at("11:00:00"), State: "expired"},
 	}}
-	status := collector.Status{ID: "web1", State: "publishing", Stored: 12345, Waiting: 7, Sources: []collector.SourceStatus{
+	sources := []collector.SourceStatus{
 		{Name: "journal", Kind: "journal", State: "running", Events: 1000, LastEvent: at("13:00:00"), Quiet: true, Refused: map[string]int64{"too_old": 3, "bad_text": 12}},
 		{Name: "auth", Kind: "logfile", Path: "/var/log/auth.log", State: "failed", Detail: "permission denied; run: usermod -aG adm coc"},
-	}}
+	}
 	golden(t, "tokens-sources", printed(t, func(w io.Writer) error { return tokensTable(w, &tokens) })+
 		"=== none\n"+printed(t, func(w io.Writer) error { return tokensTable(w, &console.TokenList{Zone: "UTC"}) })+
-		"=== sources\n"+printed(t, func(w io.Writer) error { return sourcesTable(w, &status, time.UTC) })+
+		"=== sources\n"+printed(t, func(w io.Writer) error { return sourcesTable(w, sources, time.UTC) })+
 		"=== no sources\n"+printed(t, func(w io.Writer) error {
-		return sourcesTable(w, &collector.Status{ID: "x", State: "publishing"}, time.UTC)
+		return sourcesTable(w, nil, time.UTC)
 	}))
 }
 

@@ -59,24 +59,30 @@ func (c *SourcesListCmd) Run(g *Globals) error {
 	if err != nil {
 		return err
 	}
-	var s collector.Status
-	if err := cl.get(g.Ctx, "/v1/sources", nil, &s); err != nil {
+	var list []collector.SourceStatus
+	if err := cl.get(g.Ctx, "/v1/sources", nil, &list); err != nil {
 		return err
 	}
 	if c.JSON {
-		return writeLines(g.Stdout, s.Sources)
+		return writeLines(g.Stdout, list)
 	}
-	return sourcesTable(g.Stdout, &s, g.Now().Location())
+	return sourcesTable(g.Stdout, list, g.Now().Location())
 }
 
-func sourcesTable(w io.Writer, s *collector.Status, zone *time.Location) error {
-	fmt.Fprintf(w, "Collector %s is %s: %s stored, %s waiting\n\n", safe(s.ID), safe(s.State), plural(s.Stored, "event", "events"), number(s.Waiting))
-	if len(s.Sources) == 0 {
-		_, err := fmt.Fprintln(w, "It has no sources: name some in a sources.yaml and start with --sources FILE.")
+func sourcesTable(w io.Writer, list []collector.SourceStatus, zone *time.Location) error {
+	if len(list) == 0 {
+		_, err := fmt.Fprintln(w, "There are no sources: name some in a sources.yaml and start with --sources FILE.")
 		return err
 	}
+	running := int64(0)
+	for _, x := range list {
+		if x.State == "running" {
+			running++
+		}
+	}
+	fmt.Fprintf(w, "%s, %s running (times in %s)\n\n", plural(int64(len(list)), "source", "sources"), number(running), zone)
 	t := newTable(left("SOURCE"), left("KIND"), left("STATE"), right("EVENTS"), right("REFUSED"), left("LAST EVENT"), left("WHAT"))
-	for _, x := range s.Sources {
+	for _, x := range list {
 		state := x.State
 		if x.Quiet {
 			state += ", quiet too long"
@@ -94,7 +100,7 @@ func sourcesTable(w io.Writer, s *collector.Status, zone *time.Location) error {
 	if err := t.write(w); err != nil {
 		return err
 	}
-	for _, x := range s.Sources {
+	for _, x := range list {
 		if len(x.Refused) > 0 {
 			fmt.Fprintf(w, "\n%s refused: %s\n", safe(x.Name), countsText(x.Refused))
 		}
@@ -155,6 +161,7 @@ func (c *SourcesTestCmd) Run(g *Globals) error {
 // eventFields prints what an event holds, a field a line.
 func eventFields(w io.Writer, e *event.Event) error {
 	t := newTable(left("FIELD"), left("VALUE"))
+	t.max = event.LimitMessage // whole: the line is what one looks at
 	for i := range event.Fields {
 		f := &event.Fields[i]
 		if p := e.Text(i); p != nil {

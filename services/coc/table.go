@@ -36,16 +36,17 @@ type table struct {
 	// so that a table may be written in parts.
 	keepEmpty bool
 	widths    []int
+	max       int // characters a cell may have
 }
 
-func newTable(cols ...column) *table { return &table{cols: cols} }
+func newTable(cols ...column) *table { return &table{cols: cols, max: maxCell} }
 
 // add takes one row; cells may come from outside, they are made safe here.
 func (t *table) add(cells ...string) {
 	row := make([]string, len(t.cols))
 	for i := range row {
 		if i < len(cells) {
-			row[i] = cut(safe(cells[i]), maxCell)
+			row[i] = cut(safe(cells[i]), t.max)
 		}
 	}
 	t.rows = append(t.rows, row)
