@@ -32,6 +32,15 @@ func helper() (code int, asked bool) {
 		return 0, true
 	case "signals":
 		return signals(), true
+	case "reopen":
+		for _, dir := range []string{"a", "b", "a"} {
+			s, err := Open(context.Background(), Config{Dir: filepath.Join(os.Getenv("COC_STORE_DIR"), dir), Library: libraryPath()})
+			if err == nil {
+				err = errors.Join(s.Health(context.Background()), s.Close(), s.Close())
+			}
+			fmt.Println(err)
+		}
+		return 0, true
 	case "killed", "count":
 		return killed(os.Getenv("COC_STORE_HELPER") == "killed"), true
 	}
@@ -120,6 +129,12 @@ func TestTheEngineLeavesSignalsToGo(t *testing.T) {
 	out := again(t, "signals", t.TempDir())
 	if strings.Count(out, "recovered: true") != 3 || !strings.Contains(out, "SIGINT reached Go") || !strings.Contains(out, "closed: <nil>") {
 		t.Errorf("the other process said:\n%s", out)
+	}
+}
+
+func TestAClosedStoreCanBeOpenedAgainAndElsewhere(t *testing.T) {
+	if out := again(t, "reopen", t.TempDir()); out != "<nil>\n<nil>\n<nil>\n" {
+		t.Errorf("opening a, b and a gives %s", out)
 	}
 }
 

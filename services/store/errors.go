@@ -144,15 +144,6 @@ func said(ex *clickhouse.Exception) string {
 	return fmt.Sprintf("%s [ClickHouse code %d]", strings.ToValidUTF8(m, "�"), ex.Code)
 }
 
-// codeOf returns ClickHouse's code of an error, or 0.
-func codeOf(err error) int32 {
-	var ex *clickhouse.Exception
-	if errors.As(err, &ex) {
-		return ex.Code
-	}
-	return 0
-}
-
 // bare strips the request's address and settings from a transport's error: they
 // tell a person nothing, and an address may hold a password.
 func bare(err error) error {

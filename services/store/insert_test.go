@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -100,7 +101,7 @@ func mixed(collector string, first int64, n int) []event.Event {
 		}
 		if seq%5 == 0 {
 			e.SetPID(seq)
-			e.SetValue(-0.0)
+			e.SetValue(math.Copysign(0, -1))
 			e.SetLabel(fmt.Sprint("k", seq%7), fmt.Sprint(seq))
 		}
 		list[i] = e
