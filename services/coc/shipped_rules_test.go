@@ -400,6 +400,45 @@ func TestShippedGuessingRuleWithALowerBoundFindsTheRest(t *testing.T) {
 	}
 }
 
+func TestShippedRulesFindWhatIsWrongInASimulatedHouseAndNothingElse(t *testing.T) {
+	var events []event.Event
+	copies := map[string]int{}
+	err := collector.Simulate(context.Background(), collector.SimulateOptions{Tenants: 40, Days: 8, Seed: 1, End: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), Zone: shippedZone(t)}, func(e *event.Event) error {
+		c := *e
+		c.Labels = slices.Clone(e.Labels)
+		c.UserHash = c.UserName // a backtest gets events that are hashed
+		events = append(events, c)
+		if e.Action == "backup_copy_requested" {
+			copies[e.TenantID]++
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	greedy := slices.MaxFunc(slices.Collect(maps.Keys(copies)), func(a, b string) int { return copies[a] - copies[b] })
+	found := backtest(t, shippedSet(t), events)
+
+	if got := keysOf(found["fair-use.backup-copies"], "tenant.id"); !slices.Equal(got, []string{greedy}) {
+		t.Errorf("more copies than allowed: %q, want %q, which asked for %d", got, greedy, copies[greedy])
+	}
+	slow := keysOf(found["performance.window-slow"], "resource.name")
+	if len(slow) != 1 || len(keysOf(found["performance.window-slow"], "service.version")) != 1 {
+		t.Errorf("windows that are slow since a version: %q, want one", slow)
+	}
+	for id, findings := range found {
+		for _, f := range findings {
+			switch {
+			case f.Class == "fair_use" && f.Key["tenant.id"] == greedy:
+			case f.Class == "performance" && slices.Contains(slow, f.Key["resource.name"]):
+			case id == "compliance.backup-failed": // one in 2,000 does
+			default:
+				t.Errorf("%s found %v: %s", id, f.Key, f.How)
+			}
+		}
+	}
+}
+
 func TestShippedRulesFolderHoldsDataOnly(t *testing.T) {
 	err := fs.WalkDir(os.DirFS(shippedRules), ".", func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
