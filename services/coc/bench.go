@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/pprof"
 	"strconv"
 	"time"
 )
@@ -17,10 +18,11 @@ import (
 // that its memory is its own, one after the other, and all within one call: on a
 // shared machine only the ratios of one run say something.
 type BenchCmd struct {
-	Events int    `default:"1000000" placeholder:"N" help:"Events for limit and pipeline, 50,000 to 10,000,000 (default: ${default})."`
-	Part   string `enum:"all,limit,pipeline,engine,intake,messages,idle" default:"all" help:"Only one part: limit, pipeline, engine, intake, messages or idle (default: ${default})."`
-	Rules  int    `default:"1000" placeholder:"N" help:"Rules of the pipeline, 1 to 10,000 (default: ${default})."`
-	Work   string `env:"COC_BENCH_DIR" placeholder:"DIR" help:"Folder for the bench's data, emptied afterwards (default: a temporary one)."`
+	Events  int    `default:"1000000" placeholder:"N" help:"Events for limit and pipeline, 50,000 to 10,000,000 (default: ${default})."`
+	Part    string `enum:"all,limit,pipeline,engine,intake,messages,idle" default:"all" help:"Only one part: limit, pipeline, engine, intake, messages or idle (default: ${default})."`
+	Rules   int    `default:"1000" placeholder:"N" help:"Rules of the pipeline, 1 to 10,000 (default: ${default})."`
+	Profile string `placeholder:"FILE" help:"Write a CPU profile of the one part given by --part (default: none)."`
+	Work    string `env:"COC_BENCH_DIR" placeholder:"DIR" help:"Folder for the bench's data, emptied afterwards (default: a temporary one)."`
 }
 
 // benchReport is what the bench prints. Rates are per second of wall time.
@@ -113,6 +115,7 @@ func (c *BenchCmd) child(g *Globals, part string, r *benchReport) error {
 		return fmt.Errorf("part %s of the bench: %w", part, err)
 	}
 	limits := r.Limit
+	r.Limit = nil // or the decoder would write over the figures of the part before
 	if err := json.Unmarshal(out, r); err != nil {
 		return fmt.Errorf("part %s of the bench printed no figures: %w", part, err)
 	}
@@ -131,6 +134,17 @@ func (c *BenchCmd) part(g *Globals, r *benchReport) error {
 	defer os.RemoveAll(dir)
 	ctx, cancel := context.WithTimeout(g.Ctx, 10*time.Minute)
 	defer cancel()
+	if c.Profile != "" {
+		f, err := os.Create(c.Profile)
+		if err != nil {
+			return fmt.Errorf("cannot write the profile: %w", err)
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return fmt.Errorf("cannot start the profile: %w", err)
+		}
+		defer pprof.StopCPUProfile()
+	}
 	b := &bench{cmd: c, g: g, dir: dir}
 	return map[string]func(context.Context, *benchReport) error{
 		"limit": b.limit, "pipeline": b.pipeline, "engine": b.engine, "intake": b.intake, "messages": b.messages, "idle": b.idle,

@@ -55,13 +55,13 @@ func benchEvent(i int, now int64, e *event.Event) {
 	*e = event.Event{
 		Time: now + int64(i/100), Received: now + int64(i/100) + 40,
 		Kind: "user", Action: benchNames.action[next(benchActions)], Outcome: "success", Source: "bench",
-		TenantID: benchNames.tenant[next(benchTenants)], TenantTier: benchNames.tier[next(4)],
-		SourceIP: benchNames.address[next(benchAddresses)], UserType: "customer", Datacenter: "dc1", HostName: benchNames.host[next(20)],
+		TenantTier: benchNames.tier[next(4)],
+		SourceIP:   benchNames.address[next(benchAddresses)], UserType: "customer", Datacenter: "dc1", HostName: benchNames.host[next(20)],
 		ServiceName: benchNames.service[next(7)], ServiceVersion: benchNames.version[next(50)],
 		ResourceType: "window", ResourceName: benchNames.window[next(60)], Labels: labels,
 	}
 	u := next(benchUsers)
-	e.UserName, e.UserHash = benchNames.user[u], benchNames.hash[u]
+	e.TenantID, e.UserName, e.UserHash = benchNames.tenant[u%benchTenants], benchNames.user[u], benchNames.hash[u] // a person works for one customer
 	if next(20) == 0 {
 		e.Outcome = "failure"
 	}

@@ -131,6 +131,7 @@ func TestUsageAsATable(t *testing.T) {
 	text := printed(t, func(w io.Writer) error { return (&UsageCmd{}).table(w, &list) })
 	text += "=== asked for days\n" + printed(t, func(w io.Writer) error { return (&UsageCmd{From: "2026-11-20"}).table(w, &list) })
 	text += "=== nothing\n" + printed(t, func(w io.Writer) error { return (&UsageCmd{}).table(w, &console.UsageList{}) })
+	text += "=== nothing yet\n" + printed(t, func(w io.Writer) error { return (&UsageCmd{}).table(w, &console.UsageList{Waiting: 13}) })
 	text += "=== nothing of these\n" + printed(t, func(w io.Writer) error { return (&UsageCmd{To: "2026-11-20"}).table(w, &console.UsageList{}) })
 	text += "=== JSON\n" + printed(t, func(w io.Writer) error { return usageJSON(w, &list) })
 	golden(t, "usage", text)

@@ -75,6 +75,9 @@ func (c *UsageCmd) table(w io.Writer, list *console.UsageList) error {
 	}
 	if len(list.Days) == 0 {
 		text := "Nothing is released yet: a day is released once, 24 hours after its end, and looked for every minute."
+		if list.Waiting > 0 {
+			text = plural(int64(list.Waiting), "day is", "days are") + " closed, and released as soon as nothing more comes in for them: ask again in a minute or two."
+		}
 		if c.From != "" || c.To != "" {
 			text = "No day of these is released. Without --from and --to the last one is shown."
 		}
@@ -126,8 +129,11 @@ func usageRows(rows []console.UsageRow, day string, all bool) *table {
 		b := r.Buckets
 		one := b.Ms100 + b.Ms200 + b.Ms500 + b.Ms1000
 		resource := r.ResourceType + " " + r.ResourceName
-		if r.ResourceType == "*" {
+		switch {
+		case r.ResourceType == "*":
 			resource = "*"
+		case resource == " ":
+			resource = "(none)"
 		}
 		front := r.Day
 		if !all {

@@ -124,3 +124,18 @@ func (s *snapshots) engine(e emit) {
 		c("errors", "Run-time errors of a rule's expressions.", r.Errors)
 	}
 }
+
+func (s *snapshots) sink(e emit) {
+	if s.parts.sink == nil {
+		return
+	}
+	st := s.parts.sink.Status()
+	for stream, p := range map[string]sink.Progress{"events": st.Events, "findings": st.Findings, "work": st.Work} {
+		e("coc_sink_through_sequence", "Sequence of a stream through which all is in ClickHouse.", prometheus.GaugeValue, float64(p.Through), "stream", stream)
+		e("coc_sink_pending_messages", "Messages of a stream not stored yet.", prometheus.GaugeValue, float64(p.Pending), "stream", stream)
+		e("coc_sink_rows_total", "Rows stored.", prometheus.CounterValue, float64(p.Rows), "stream", stream)
+		e("coc_sink_cuts_total", "Inserts made.", prometheus.CounterValue, float64(p.Cuts), "stream", stream)
+		e("coc_sink_dead_letters_total", "Messages that could not be stored and are kept as dead letters.", prometheus.CounterValue, float64(p.DeadLettered), "stream", stream)
+		e("coc_sink_retries_total", "Inserts tried again.", prometheus.CounterValue, float64(p.Retries), "stream", stream)
+	}
+}

@@ -59,7 +59,7 @@ func (n *node) newCollector(sources *collector.SourceSet, without []string, thro
 		host = "collector"
 	}
 	return collector.New(collector.Config{Bus: n.bus, ID: bus.NameFrom(host), StateDir: dir, IdentityKey: key,
-		Sources: sources, Without: without, Zone: n.zone, Through: through, Log: n.log.With("role", "collector")})
+		Sources: sources, Without: without, Zone: n.zone, Through: through, Log: n.log})
 }
 
 // through tells imports how far engine and sink of this process are: an import
