@@ -64,8 +64,9 @@ func bucketsOf(b [store.BucketCount]int64) Buckets {
 // UsageList is the answer to get-usage.
 type UsageList struct {
 	Facts
-	Days []UsageDay `json:"days"`
-	Rows []UsageRow `json:"rows"`
+	Days    []UsageDay `json:"days"`
+	Rows    []UsageRow `json:"rows"`
+	Waiting int        `json:"waiting" doc:"When no day is released: closed days whose release is due."`
 }
 
 type usageOutput struct{ Body UsageList }
@@ -97,6 +98,11 @@ func (c *Console) getUsage(ctx context.Context, in *daysInput) (*usageOutput, er
 			})
 		}
 		out.Body.Facts = Facts{Zone: c.Zone.String(), Simulated: simulated, More: report.More}
+		if len(report.Days) == 0 {
+			due, err := c.Store.ClosedDays(ctx, c.Now(), c.Zone, 0)
+			out.Body.Waiting = len(due)
+			return err
+		}
 		return nil
 	})
 	if err != nil {

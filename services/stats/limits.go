@@ -7,8 +7,9 @@ const (
 	// waits a minute.
 	defaultEvery = time.Minute
 	// defaultQuiet is how long nothing may have come in for a day before it is
-	// released: between the files of one import a moment passes.
-	defaultQuiet = time.Minute
+	// released: between the files of one import a moment passes. A pass that
+	// finds days too fresh is followed by the next after as long.
+	defaultQuiet = 30 * time.Second
 	// recount is how often what came late for a day is counted again, and
 	// recountMost how many days at most in a pass: of 400 released days each is
 	// counted about once an hour.

@@ -24,7 +24,7 @@ type Config struct {
 	Zone  *time.Location // the hoster's; default that of Store
 	Every time.Duration  // between passes; default 1 min
 	// Quiet is how long nothing may have come in for a day before it is
-	// released; default 1 min, negative: do not ask.
+	// released; default 30 s, negative: do not ask.
 	Quiet time.Duration
 	// Busy says that an import is in progress: nothing is released meanwhile.
 	// nil: never.
@@ -78,6 +78,7 @@ type Stats struct {
 	position time.Time // received before it has been looked at
 	loaded   bool
 	lastWide time.Time
+	soon     bool               // there is something to release, only not yet
 	retry    map[store.Day]bool // days whose building failed
 	lateOf   map[store.Day]int64
 
@@ -106,14 +107,18 @@ func Run(ctx context.Context, c Config) error {
 // Run makes a pass at once and then every Config.Every, until ctx ends; then it
 // returns nil. A pass that fails is told and repeated.
 func (s *Stats) Run(ctx context.Context) error {
-	t := time.NewTicker(s.Every)
-	defer t.Stop()
 	for {
 		if err := s.Pass(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Error("statistics: a pass failed, it is repeated", "error", err, "again_in", s.Every.String())
 		}
+		wait := s.Every
+		if s.soon && s.Quiet > 0 {
+			wait = min(wait, s.Quiet)
+		}
+		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
+			t.Stop()
 			return nil
 		case <-t.C:
 		}
@@ -152,19 +157,39 @@ func (s *Stats) Pass(ctx context.Context) error {
 
 // release makes the releases of the days that are closed and quiet.
 func (s *Stats) release(ctx context.Context) error {
+	s.soon = false
+	now := s.Now()
+	closed, err := s.Store.ClosedDays(ctx, now, s.Zone, 0)
+	if err != nil {
+		return fmt.Errorf("statistics: cannot look for closed days: %w", err)
+	}
+	if len(closed) == 0 {
+		s.update(func(st *Status) { st.Waiting = "" })
+		return nil
+	}
+	s.soon = true
 	why, err := s.waiting(ctx)
 	if err != nil {
 		return fmt.Errorf("statistics: cannot tell whether days are complete: %w", err)
 	}
-	s.update(func(st *Status) { st.Waiting = why })
 	if why != "" {
+		s.update(func(st *Status) { st.Waiting = why })
 		return nil
 	}
-	now := s.Now()
-	days, err := s.Store.ClosedDays(ctx, now, s.Zone, max(0, s.Quiet))
-	if err != nil {
-		return fmt.Errorf("statistics: cannot look for closed days: %w", err)
+	days := closed
+	if s.Quiet > 0 {
+		if days, err = s.Store.ClosedDays(ctx, now, s.Zone, s.Quiet); err != nil {
+			return fmt.Errorf("statistics: cannot look for closed days: %w", err)
+		}
 	}
+	if s.soon = len(days) < len(closed); s.soon {
+		why = "events came in within " + s.Quiet.String() + " for a day that is closed"
+	}
+	s.update(func(st *Status) { st.Waiting = why })
+	return s.releaseDays(ctx, days, now)
+}
+
+func (s *Stats) releaseDays(ctx context.Context, days []store.Day, now time.Time) error {
 	for _, day := range days {
 		made, err := s.Store.Release(ctx, day, s.Zone, now)
 		if errors.Is(err, store.ErrReleased) { // another process was first
