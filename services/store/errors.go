@@ -58,6 +58,7 @@ func (r *Refused) Error() string {
 const (
 	codeUnknownTable      = 60
 	codeSyntax            = 62
+	codeCannotWrite       = 75
 	codeTimeout           = 159
 	codeTooSlow           = 160
 	codeReadonly          = 164
@@ -109,7 +110,9 @@ func wrap(what string, err error) error {
 func wrapException(what string, ex *clickhouse.Exception) error {
 	said := &serverError{exception: ex, text: said(ex)}
 	switch ex.Code {
-	case codeTooManyQueries, codeSocketTimeout, codeNetwork, codeMemoryLimit, codeNotEnoughSpace, codeAborted:
+	case codeNotEnoughSpace, codeCannotWrite:
+		return fmt.Errorf("%s: %w: its disk is full: make room, what waits is written then: %w", what, ErrUnavailable, said)
+	case codeTooManyQueries, codeSocketTimeout, codeNetwork, codeMemoryLimit, codeAborted:
 		return fmt.Errorf("%s: %w: %w", what, ErrUnavailable, said)
 	case codeTimeout, codeTooSlow:
 		return fmt.Errorf("%s: it took longer than it may: %w", what, said)
