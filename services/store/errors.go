@@ -88,7 +88,7 @@ func wrap(what string, err error) error {
 		return nil
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%s: %w", what, err)
+		return fmt.Errorf("%s: %w", what, bare(err))
 	}
 	for _, known := range []error{ErrInUse, ErrLibrary, ErrMigration, ErrUnavailable, ErrData, ErrNotFound, ErrReleased, ErrInvalid, ErrClosed} {
 		if errors.Is(err, known) {

@@ -38,6 +38,7 @@ func TestErrorsSayWhatToDoNext(t *testing.T) {
 	f(&url.Error{Op: "Post", URL: "http://u:password@h", Err: errors.New("connection refused")}, ErrUnavailable, "connection refused")
 	f(&url.Error{Op: "Post", URL: "http://u:password@h", Err: fmt.Errorf("%w: no room", ErrClosed)}, ErrClosed, "no room")
 	f(fmt.Errorf("x: %w", context.Canceled), context.Canceled, "writing: x")
+	f(&url.Error{Op: "Post", URL: "http://u:password@h", Err: context.DeadlineExceeded}, context.DeadlineExceeded, "writing: context deadline exceeded")
 	if err := wrap("reading", nil); err != nil {
 		t.Errorf("nothing becomes %v", err)
 	}
