@@ -45,8 +45,7 @@ func shippedSet(t *testing.T) *rule.Set {
 
 // shippedFile is what the loader does not tell of a rule file.
 type shippedFile struct {
-	Condition string `yaml:"condition"`
-	Tests     []struct {
+	Tests []struct {
 		Expect struct {
 			Findings int `yaml:"findings"`
 		} `yaml:"expect"`
