@@ -264,10 +264,10 @@ func clickhouseTime(s string) (time.Time, error) {
 }
 
 // publicHash stands for a person in events that carry a name and no hash:
-// keyed by the tenant, with a key that everybody knows. It groups by person as
-// an instance would and equals no instance's hash.
+// keyed by the tenant, with a key that everybody knows, the same as a dry run's.
+// It groups by person as an instance would and equals no instance's hash.
 func publicHash(tenant, name string) string {
-	mac := hmac.New(sha256.New, []byte("coc backtest "+tenant))
+	mac := hmac.New(sha256.New, []byte("coc dry run "+tenant))
 	mac.Write([]byte(name))
 	return hex.EncodeToString(mac.Sum(nil)[:16])
 }

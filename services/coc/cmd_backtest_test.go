@@ -101,3 +101,23 @@ func TestABadLineOfEventsIsNamed(t *testing.T) {
 		t.Errorf("an empty file: %v, %v", list, err)
 	}
 }
+
+// writeRule writes a rule with one test that expects what is given.
+func writeRule(t *testing.T, dir, expect string) {
+	t.Helper()
+	text := `id: mine.login
+title: Somebody logged in
+class: abuse
+severity: low
+match: action == "login"
+group_by: [host.name]
+tests:
+  - name: a login
+    with: {kind: user, action: login, host.name: web1}
+    events: [{}]
+    expect: {` + expect + `}
+`
+	if err := os.WriteFile(filepath.Join(dir, "login.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

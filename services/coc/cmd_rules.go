@@ -26,7 +26,10 @@ func loadRules(dir, zone string) (*rule.Set, error) {
 	if errors.As(err, &list) {
 		return nil, fmt.Errorf("%s in the rules of %s:\n%w", plural(int64(len(list)), "error", "errors"), safe(dir), err)
 	}
-	return set, err
+	if err != nil {
+		return nil, fmt.Errorf("the rules in %s: %w", safe(dir), err)
+	}
+	return set, nil
 }
 
 // RulesCheckCmd checks a folder of rules.

@@ -24,7 +24,7 @@ type TokenCmd struct {
 type TokenNewCmd struct {
 	Client     ClientFlags `embed:""`
 	Role       string      `required:"" placeholder:"ROLE" help:"What its bearer may do: analyst, account_manager, support, product, operator, privacy, administrator, or intake (send events only)."`
-	Source     string      `placeholder:"NAME" help:"Of an intake token: the source its events come from (required for intake)."`
+	Source     string      `placeholder:"NAME" help:"Of an intake token: the source its events come from (default: none; intake needs one)."`
 	TenantGlob string      `placeholder:"GLOB" help:"Of an intake token: the tenants it may send for, such as acme-* (default: none, for systems of no tenant)."`
 	Note       string      `placeholder:"TEXT" help:"Whose it is or what for, at most 200 characters (default: none)."`
 	Expires    string      `required:"" placeholder:"TIME" help:"When it ends: how long from now, such as 90d, or a date; at most 400d."`
