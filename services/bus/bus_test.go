@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -255,23 +256,24 @@ func TestDamagedStreamStopsTheStart(t *testing.T) {
 
 func TestNearlyFullDiskHoldsWritersBackAndLetsGo(t *testing.T) {
 	c := config(t)
-	free := int64(10 * gib)
-	c.free = func(string) (int64, error) { return free, nil }
+	var free atomic.Int64
+	free.Store(10 * gib)
+	c.free = func(string) (int64, error) { return free.Load(), nil }
 	b := open(t, c)
 	p := must[*Publisher](t)(b.NewPublisher(t.Context(), "c"))
-	free = minFreeBytes - 1
+	free.Store(minFreeBytes - 1)
 	b.watchDisk(t.Context())
 	_, err := p.Publish(t.Context(), Meta{Epoch: p.Epoch(), First: p.Next(), Rows: 1}, []byte("x"))
 	wantErr(t, err, ErrFull)
 	wantErr(t, b.Healthy(t.Context()), ErrFull)
-	free = 10 * gib
+	free.Store(10 * gib)
 	b.watchDisk(t.Context())
 	publish(t, p, 1, []byte("x"))
 	if err := b.Healthy(t.Context()); err != nil {
 		t.Error(err)
 	}
 	closeBus(t, b)
-	free = minFreeBytes - 1
+	free.Store(minFreeBytes - 1)
 	if _, err := Open(t.Context(), c); err == nil || !strings.Contains(err.Error(), "MiB left") {
 		t.Errorf("error is %v", err)
 	}

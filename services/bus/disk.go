@@ -27,6 +27,9 @@ func (b *Bus) watchDisk(context.Context) {
 
 // checkDisk is asked before every write.
 func (b *Bus) checkDisk() error {
+	if b.server != nil && b.server.log.broken.Load() {
+		return fmt.Errorf("bus: the disk of %s became full while the bus wrote; what was acknowledged is stored; free some and restart: %w", b.cfg.StoreDir, ErrFull)
+	}
 	if b.diskLow.Load() {
 		return fmt.Errorf("bus: the disk of %s has less than %d MiB left, free some: %w", b.cfg.StoreDir, minFreeBytes/mib, ErrFull)
 	}

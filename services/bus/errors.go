@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -96,6 +97,8 @@ func explain(err error, what string) error {
 		return nil
 	case isWrongSequence(err):
 		return fmt.Errorf("%s: %w (%v)", what, ErrConflict, err)
+	case code(err) == codeStoreFailed && !strings.Contains(err.Error(), "maximum"):
+		return fmt.Errorf("%s: %w: the NATS server cannot write: %v; look at its log, free its disk and restart it", what, ErrFull, err)
 	case code(err) == codeStoreFailed:
 		return fmt.Errorf("%s: %w: the stream is at its bound until its readers have gone on and the purge has run (%v)", what, ErrFull, err)
 	case code(err) == codeStorageExceeded, code(err) == codeInsufficient:

@@ -3,7 +3,9 @@ package bus
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // serverLog gives the embedded server's lines to slog. What the server calls
@@ -12,6 +14,10 @@ type serverLog struct {
 	log   *slog.Logger
 	mu    sync.Mutex
 	fatal string
+	// broken: the disk was full when the store wrote, and the store refuses
+	// everything until its process restarts. The server tells nobody but this
+	// log; publishers would wait in vain.
+	broken atomic.Bool
 }
 
 func (l *serverLog) Noticef(format string, v ...any) {
@@ -23,7 +29,11 @@ func (l *serverLog) Warnf(format string, v ...any) {
 }
 
 func (l *serverLog) Errorf(format string, v ...any) {
-	l.log.Error("nats: " + fmt.Sprintf(format, v...))
+	text := fmt.Sprintf(format, v...)
+	l.log.Error("nats: " + text)
+	if strings.Contains(text, "no space left") {
+		l.broken.Store(true)
+	}
 }
 
 func (l *serverLog) Fatalf(format string, v ...any) {

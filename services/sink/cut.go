@@ -39,6 +39,16 @@ func inspect(m bus.Message) item {
 // holdsEvents reports whether the message belongs into the table events.
 func (it *item) holdsEvents() bool { return it.schema != nil && it.bad == "" }
 
+// weight is what the message costs ClickHouse to insert, in bytes of rows. Its
+// header says how many bytes it was made of; without that it counts as full.
+func (it *item) weight() int64 {
+	raw := it.Meta.Bytes
+	if raw <= 0 && it.Meta.Rows > 0 {
+		raw = event.LimitBatchBytes
+	}
+	return max(raw, int64(len(it.Data))) + rowWeight*min(it.Meta.Rows, event.LimitRows)
+}
+
 // kept returns the messages whose events are to be inserted, and their rows.
 func kept(items []item) (list []item, rows int64) {
 	for _, it := range items {

@@ -40,7 +40,7 @@ func (g *gatherer) run(taken context.Context, ready chan<- []item) error {
 
 func (g *gatherer) gather() ([]item, error) {
 	var items []item
-	var rows, size int64
+	var weight int64
 	var schema []byte
 	var until time.Time // of the first message on; zero: wait for one
 	for len(items) < cutMessages {
@@ -48,7 +48,7 @@ func (g *gatherer) gather() ([]item, error) {
 		if err != nil || !ok {
 			return items, err
 		}
-		full := len(items) > 0 && (rows+it.Meta.Rows > cutRows || size+int64(len(it.Data)) > cutBytes)
+		full := len(items) > 0 && weight+it.weight() > cutWeight
 		changed := schema != nil && it.schema != nil && !bytes.Equal(schema, it.schema)
 		if full || changed {
 			g.spare = &it
@@ -61,7 +61,7 @@ func (g *gatherer) gather() ([]item, error) {
 			schema = it.schema
 		}
 		items = append(items, it)
-		rows, size = rows+it.Meta.Rows, size+int64(len(it.Data))
+		weight += it.weight()
 	}
 	return items, nil
 }

@@ -154,7 +154,8 @@ func (h *house) message(n int) []byte {
 	now := event.Milli(h.bus.Now())
 	for i := range n {
 		seq := h.p.Next() + int64(i)
-		e := event.Event{Time: now, Received: now, Kind: "user", Action: "window_opened", Outcome: "success", Source: "http",
+		// Received over three days: three partitions an insert, under one token.
+		e := event.Event{Time: now, Received: now - seq%3*24*3_600_000, Kind: "user", Action: "window_opened", Outcome: "success", Source: "http",
 			Collector: "c", Epoch: h.p.Epoch(), Seq: seq, TenantID: fmt.Sprintf("t%d", seq%7), UserName: "PLANTED name",
 			UserHash: "h", ResourceName: "window", Duration: float64(seq), Has: event.HasDuration}
 		if err := b.Append(&e); err != nil {
