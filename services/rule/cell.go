@@ -206,6 +206,14 @@ func (r *Runner) place(list []mark, m mark) []mark {
 	return insertAt(list, at, m)
 }
 
+// totalOf is what a cell of a rule holds.
+func (c *cell) totalOf(rule *Rule, k *key) found {
+	if rule.spec == nil {
+		return c.totalMatch()
+	}
+	return c.total(k, rule.spec)
+}
+
 // totalMatch is total for a match rule.
 func (c *cell) totalMatch() found {
 	f := c.frozen

@@ -96,7 +96,7 @@ func (k *key) slide(w *windowSpec, hi int, t int64) {
 
 // judgeGroup asks the condition once for each distinct own value of a group.
 func (r *Runner) judgeGroup(rule *Rule, k *key, g, h int) {
-	var x measures
+	x := &r.x // reused: it goes to closures, so it would be on the heap
 	measured := false
 	asked, answer := -1, false
 	for i := g; i < h; i++ {
@@ -105,12 +105,12 @@ func (r *Runner) judgeGroup(rule *Rule, k *key, g, h int) {
 			continue
 		}
 		if !measured {
-			k.measure(rule.spec, rule.cond.slots, &x)
+			k.measure(rule.spec, rule.cond.slots, x)
 			measured = true
 		}
 		if own := e.own(); own != asked {
 			asked = own
-			answer = r.holds(rule, k, e, &x)
+			answer = r.holds(rule, k, e, x)
 		}
 		e.flags |= judged
 		if answer {
@@ -245,9 +245,9 @@ func (c *cell) setFirst(r *Runner, rule *Rule, k *key, i int) {
 	e := &k.entries[i]
 	c.has, c.first, c.frozen = true, mark{*e, k.id(i)}, nil
 	c.last = max(c.last, e.time)
-	var x measures
-	k.measure(rule.spec, rule.cond.slots, &x)
-	r.own(rule, k, e, &x)
+	x := &r.x
+	k.measure(rule.spec, rule.cond.slots, x)
+	r.own(rule, k, e, x)
 	c.terms = append(c.terms[:0], x[:len(rule.cond.slots)]...)
 	if at := rule.spec.ownTenant; at >= 0 {
 		values := k.owns.list[e.own()]

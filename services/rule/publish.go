@@ -3,9 +3,7 @@ package rule
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
-	"hash/fnv"
 	"math"
 	"strconv"
 	"strings"
@@ -15,7 +13,8 @@ import (
 )
 
 // publish gives the findings of a key that are news, in order of their cells.
-// A revision is news when anything in it differs from the one before.
+// A revision is news when anything in it but the rule's texts differs from the
+// one before.
 func (r *Runner) publish(d *domain, t *touched) {
 	k, rule := t.key, t.rule
 	for i, c := range k.cells {
@@ -30,13 +29,17 @@ func (r *Runner) publish(d *domain, t *touched) {
 		if c.has != standing && i+1 < len(k.cells) && k.cells[i+1].from == c.to {
 			k.cells[i+1].changed = true // whether it continues this one
 		}
-		f := r.finding(d, t, c)
-		sum := sumOf(&f)
-		if c.revision > 0 && sum == c.sum {
+		sum, before := found{}, k.before(c)
+		if c.has {
+			sum = c.totalOf(rule, k)
+		}
+		hash := r.fingerprint(c, &sum, before)
+		if c.revision > 0 && hash == c.sum {
 			continue
 		}
-		c.sum, c.gone = sum, !c.has
+		c.sum, c.gone = hash, !c.has
 		c.revision++
+		f := r.finding(d, t, c, &sum, before)
 		f.Revision = c.revision
 		st := r.statOf(rule)
 		st.Revisions++
@@ -50,21 +53,64 @@ func (r *Runner) publish(d *domain, t *touched) {
 	}
 }
 
-// sumOf is a fingerprint of all that a finding says but its revision, and the
-// texts of the rule, which say nothing new about it.
-func sumOf(f *event.Finding) uint64 {
-	g := *f
-	g.Revision, g.Title, g.Class, g.Severity, g.Status = 0, "", "", "", ""
-	b, err := json.Marshal(&g)
-	if err != nil { // no part of a finding can fail: terms are finite
-		panic(fmt.Sprintf("finding %s: %v", f.ID, err))
+// fingerprint is a hash (FNV-1a, 64 bits) of all in a finding that can change
+// from one revision to the next. Texts of the rule are not in it: they say
+// nothing new about the finding.
+func (r *Runner) fingerprint(c *cell, sum *found, before *cell) uint64 {
+	h := fnv64(14695981039346656037)
+	h.bool(c.has)
+	h.bool(c.approx)
+	h.bool(before != nil)
+	h.int(c.first.time)
+	r.fingerprintMark(&h, &c.first)
+	for _, v := range c.terms {
+		h.int(int64(math.Float64bits(v)))
 	}
-	h := fnv.New64a()
-	h.Write(b)
-	return h.Sum64()
+	h.text(c.tenant)
+	h.int(sum.count)
+	h.int(sum.first)
+	h.int(sum.last)
+	for i := range sum.evidence {
+		r.fingerprintMark(&h, &sum.evidence[i])
+	}
+	return uint64(h)
 }
 
-func (r *Runner) finding(d *domain, t *touched, c *cell) event.Finding {
+func (r *Runner) fingerprintMark(h *fnv64, m *mark) {
+	if m.id != "" {
+		h.text(m.id)
+		return
+	}
+	s := &r.sources.list[m.src]
+	h.text(s.collector)
+	h.int(s.epoch)
+	h.int(m.seq)
+}
+
+type fnv64 uint64
+
+func (h *fnv64) byte(b byte) { *h = (*h ^ fnv64(b)) * 1099511628211 }
+func (h *fnv64) int(v int64) {
+	for range 8 {
+		h.byte(byte(v))
+		v >>= 8
+	}
+}
+func (h *fnv64) bool(v bool) {
+	if v {
+		h.byte(1)
+	} else {
+		h.byte(0)
+	}
+}
+func (h *fnv64) text(s string) {
+	h.int(int64(len(s)))
+	for i := range len(s) {
+		h.byte(s[i])
+	}
+}
+
+func (r *Runner) finding(d *domain, t *touched, c *cell, sum *found, before *cell) event.Finding {
 	rule, k := t.rule, t.key
 	f := event.Finding{
 		ID:          findingID(rule, k.name, c),
@@ -83,7 +129,7 @@ func (r *Runner) finding(d *domain, t *touched, c *cell) event.Finding {
 		FiredBy:     r.eventID(&c.first),
 		Import:      d.id,
 		Approximate: c.approx,
-		Evidence:    []string{},
+		Evidence:    make([]string, 0, len(sum.evidence)),
 	}
 	if tenant, ok := f.Key["tenant.id"]; ok {
 		f.Tenant = tenant
@@ -96,6 +142,11 @@ func (r *Runner) finding(d *domain, t *touched, c *cell) event.Finding {
 				f.Terms = append(f.Terms, event.Term{Expr: rule.cond.slots[i].written, Value: v})
 			}
 		}
+	} else if c.has {
+		f.Terms = append(f.Terms, event.Term{Expr: "count", Value: float64(sum.count)})
+	}
+	if before != nil {
+		f.Continues = findingID(rule, k.name, before)
 	}
 	if !c.has {
 		f.Withdrawn = true
@@ -103,21 +154,11 @@ func (r *Runner) finding(d *domain, t *touched, c *cell) event.Finding {
 		f.How = "withdrawn: an event that came late was placed where it belongs in time, and with it nothing in this stretch of time fires the rule"
 		return f
 	}
-	var sum found
-	if rule.Kind == "match" {
-		sum = c.totalMatch()
-		f.Terms = append(f.Terms, event.Term{Expr: "count", Value: float64(sum.count)})
-	} else {
-		sum = c.total(k, rule.spec)
-	}
 	f.Count, f.FirstSeen, f.LastSeen = sum.count, event.Stamp(sum.first), event.Stamp(sum.last)
 	for i := range sum.evidence {
 		f.Evidence = append(f.Evidence, r.eventID(&sum.evidence[i]))
 	}
 	f.How = how(rule, &f)
-	if before := k.before(c); before != nil {
-		f.Continues = findingID(rule, k.name, before)
-	}
 	return f
 }
 

@@ -45,6 +45,7 @@ type Runner struct {
 	stats    []*ruleStat // by index of the rule
 	dirty    []touched
 	out      []event.Finding
+	x        measures
 	keyBuf   []byte
 	ownBuf   []byte
 	events   int64
