@@ -62,6 +62,7 @@ type batcher struct {
 	keys     int
 	carry    *parcel // did not fit into the batch before
 	linger   time.Duration
+	longest  time.Duration // lingerLong
 	lastMark int64
 
 	epoch, next, messages, rows, bytes, lastStored, lastMarkShown atomic.Int64
@@ -73,7 +74,7 @@ func newBatcher(b *bus.Bus, log *slog.Logger, id string, pos *positions) *batche
 		now:   func() int64 { return b.Now().UnixMilli() },
 		queue: make(chan *parcel, limitQueue), room: semaphore.NewWeighted(limitQueueBytes),
 		closed: make(chan struct{}), refused: make(map[string]int64),
-		builder: event.NewBuilder(), linger: lingerShort,
+		builder: event.NewBuilder(), linger: lingerShort, longest: lingerLong,
 	}
 }
 

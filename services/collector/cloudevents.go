@@ -57,7 +57,7 @@ type cloudEvent struct {
 	Data            jsontext.Value `json:"data"`
 	DataBase64      string         `json:"data_base64"`
 	// Extensions are further attributes; they become labels.
-	Extensions map[string]jsontext.Value `json:",unknown"`
+	Extensions map[string]jsontext.Value `json:",embed"`
 }
 
 var errNoCloudEvent = errors.New("not a CloudEvent")

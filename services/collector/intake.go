@@ -100,6 +100,7 @@ type request struct {
 	items  *items
 	parcel parcel
 	done   chan outcome
+	size   int // of the body
 	token  bus.Token
 	idem   *idemEntry
 	key    string // its hash; "" when the sender gave none
@@ -223,6 +224,7 @@ func (i *intake) take(w http.ResponseWriter, r *http.Request, q *request) *reply
 	if a, mine := i.reserveRequest(r, q); !mine {
 		return a
 	}
+	q.size = len(body.bytes())
 	no := i.hand(r.Context(), q)
 	if no != nil {
 		i.unreserve(q)
@@ -300,7 +302,7 @@ func (i *intake) hand(ctx context.Context, q *request) *reply {
 	p := &q.parcel
 	*p = parcel{from: i.c.push, name: q.name(i.c), drafts: q.items.drafts, received: i.c.now(), done: q.settle(i)}
 	p.claim = p.received
-	p.measure()
+	p.measureText(q.size)
 	p.keys = q.parcelKeys(p.rows)
 	if p.bytes > event.LimitBatchBytes {
 		return deny(http.StatusRequestEntityTooLarge, "the events of this request take %d KiB, and one message of the bus holds %d: send them in several; one request is stored whole or not at all", p.bytes>>10, event.LimitBatchBytes>>10)

@@ -11,8 +11,8 @@ import (
 	"github.com/opencoc/coc/services/event"
 )
 
-// natsGlobsFor is how long the tenants of NATS senders are remembered.
-const natsGlobsFor = 10 * time.Second
+// natsGlobsEvery is how often the tenants of NATS senders are asked for at most.
+const natsGlobsEvery = 200 * time.Millisecond
 
 // startNATS takes JSON from the stream INTAKE. A message is acknowledged when
 // its events are in EVENTS. A message with an event that is refused goes to the
@@ -20,7 +20,7 @@ const natsGlobsFor = 10 * time.Second
 func startNATS(c *Collector, s *sourceState) func(context.Context) error {
 	return func(ctx context.Context) error {
 		s.set(sourceRunning, "coc.intake.<source> on the bus")
-		n := &natsIntake{c: c, s: s}
+		n := &natsIntake{c: c, s: s, asking: make(chan struct{}, 1)}
 		n.pool.New = func() any { return newItems() }
 		return ignoreEnd(ctx, c.cfg.Bus.ConsumeIntake(ctx, n.take))
 	}
@@ -33,7 +33,9 @@ type natsIntake struct {
 
 	mu    sync.Mutex
 	globs map[string][]string // of tenants, by source
-	read  time.Time
+	read  time.Time           // by the bus's clock
+
+	asking chan struct{}
 }
 
 // take stores one message. An error means that it comes again.
@@ -57,7 +59,7 @@ func (n *natsIntake) take(ctx context.Context, m bus.IntakeMessage) error {
 }
 
 func (n *natsIntake) store(ctx context.Context, m bus.IntakeMessage, hash string) (stored, error) {
-	globs, err := n.tenants(ctx, m.Source)
+	globs, err := n.tenants(ctx, m.Source, m.Time)
 	if err != nil {
 		return stored{}, err
 	}
@@ -130,28 +132,50 @@ func (n *natsIntake) checker(globs []string) func(*draft) error {
 	}
 }
 
-// tenants returns the globs of all intake tokens of a source. A token lets its
-// holder publish to its source's subject only, so whoever published holds one of
-// them, or belongs to the house: a source without any token is the house's.
-// Revoked and expired ones count, so that revoking the last one opens nothing.
-func (n *natsIntake) tenants(ctx context.Context, source string) ([]string, error) {
-	n.mu.Lock()
-	globs, read := n.globs, n.read
-	n.mu.Unlock()
-	if now := n.c.cfg.Now(); globs == nil || now.Sub(read) > natsGlobsFor {
-		list, err := n.c.cfg.Bus.Tokens(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("read the tenants of intake tokens: %w", err)
-		}
-		globs = make(map[string][]string)
-		for _, t := range list {
-			if t.Role == RoleIntake {
-				globs[t.Source] = append(globs[t.Source], t.TenantGlob)
-			}
-		}
-		n.mu.Lock()
-		n.globs, n.read = globs, now
-		n.mu.Unlock()
+// tenants returns the globs of all intake tokens of a source, as of a message's
+// time or later: a token that was used to publish it is among them. A token lets
+// its holder publish to its source's subject only, so whoever published holds
+// one of them, or belongs to the house: a source without any token is the
+// house's. Revoked and expired ones count, so that revoking the last one opens
+// nothing.
+func (n *natsIntake) tenants(ctx context.Context, source string, at time.Time) ([]string, error) {
+	if globs, ok := n.cached(source, at); ok {
+		return globs, nil
 	}
+	select { // one at a time asks
+	case n.asking <- struct{}{}:
+		defer func() { <-n.asking }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if globs, ok := n.cached(source, at); ok {
+		return globs, nil
+	}
+	n.mu.Lock()
+	wait := natsGlobsEvery - n.c.cfg.Bus.Now().Sub(n.read)
+	n.mu.Unlock()
+	if err := sleep(ctx, max(0, min(wait, natsGlobsEvery))); err != nil {
+		return nil, err
+	}
+	now := n.c.cfg.Bus.Now()
+	list, err := n.c.cfg.Bus.Tokens(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the tenants of intake tokens: %w", err)
+	}
+	globs := make(map[string][]string)
+	for _, t := range list {
+		if t.Role == RoleIntake {
+			globs[t.Source] = append(globs[t.Source], t.TenantGlob)
+		}
+	}
+	n.mu.Lock()
+	n.globs, n.read = globs, now
+	n.mu.Unlock()
 	return globs[source], nil
+}
+
+func (n *natsIntake) cached(source string, at time.Time) (globs []string, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.globs[source], n.read.After(at)
 }

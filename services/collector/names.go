@@ -60,14 +60,6 @@ func (l *accountList) has(name string) bool {
 // person is a name and what stands for it in texts.
 type person struct{ name, short string }
 
-// nameFields are the texts in which a person's name is replaced wherever it
-// stands as a word.
-var nameFields = [...]int{
-	event.FMessage, event.FID, event.FSessionID, event.FTicket, event.FHostName,
-	event.FResourceName, event.FResourceTitle,
-	event.FProcessName, event.FProcessParent, event.FProcessExecutable, event.FProcessCommandLine,
-}
-
 // wordFields hold words that rules go by. A name is replaced in them only when
 // it cannot be such a word: otherwise an account called "login" could change
 // what its events are.
@@ -76,13 +68,17 @@ var wordFields = [...]int{
 	event.FTenantTier, event.FUserType, event.FSourceCountry,
 }
 
-// replaceNames takes the people's names out of every text of e that is kept.
+// replaceNames takes the people's names out of every text of e that is kept,
+// wherever they stand as a word.
 // tenant.id stays as it is, because intake, rights and keys hang on it; an event
 // whose tenant.id holds a name is marked name:tenant.id.
 func replaceNames(e *event.Event, people []person) {
 	for _, p := range people {
-		for _, f := range nameFields {
-			replaceIn(e.Text(f), p)
+		for _, text := range [...]*string{
+			&e.Message, &e.ID, &e.SessionID, &e.Ticket, &e.HostName, &e.ResourceName, &e.ResourceTitle,
+			&e.ProcessName, &e.ProcessParent, &e.ProcessExecutable, &e.ProcessCommandLine,
+		} {
+			replaceIn(text, p)
 		}
 		if distinctive(p.name) {
 			for _, f := range wordFields {

@@ -62,6 +62,15 @@ func (p *parcel) measure() {
 	}
 }
 
+// measureText is measure for drafts that were read from text bytes: their texts
+// cannot be longer, so that they need not be looked at unless it is close.
+func (p *parcel) measureText(text int) {
+	p.rows, p.bytes = len(p.drafts), text+len(p.drafts)*fixedSize
+	if p.bytes > event.LimitBatchBytes {
+		p.measure()
+	}
+}
+
 // fixedSize is what one event takes without its texts: codes, numbers, offsets.
 var fixedSize = func() (n int) {
 	for i := range event.Fields {

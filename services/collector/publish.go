@@ -102,7 +102,7 @@ func (b *batcher) flush(end context.Context) {
 	if rows >= lingerFew {
 		b.linger = lingerShort
 	} else {
-		b.linger = min(2*b.linger, lingerLong)
+		b.linger = min(2*b.linger, b.longest)
 	}
 }
 

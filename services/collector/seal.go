@@ -125,8 +125,21 @@ func (s *sealer) sealOne(ctx context.Context, d *draft) error {
 	if len(people) > 0 {
 		replaceNames(&d.Event, people)
 	}
-	d.cut = d.Cut()
+	if d.long() {
+		d.cut = d.Cut()
+	}
 	return nil
+}
+
+// long says whether a free text may be over its limit.
+func (d *draft) long() bool {
+	for i := range d.Labels {
+		if len(d.Labels[i].Value) > event.LimitText {
+			return true
+		}
+	}
+	return len(d.Message) > event.LimitMessage || len(d.ResourceTitle) > event.LimitText ||
+		len(d.ProcessExecutable) > event.LimitText || len(d.ProcessCommandLine) > event.LimitText
 }
 
 // in adds the name, and its other forms, to those that are replaced.

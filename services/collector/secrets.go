@@ -13,14 +13,16 @@ const secretCut = "[secret]"
 // somebody may have written one, marks the event with secret:<field> for each
 // and returns how many fields it changed. It comes before anything is stored.
 func cutSecrets(e *event.Event) (n int) {
-	for _, f := range secretFields {
-		p := e.Text(f)
-		if len(*p) < 5 {
+	texts := [...]*string{
+		&e.Message, &e.ID, &e.SessionID, &e.ResourceName, &e.ResourceTitle, &e.Ticket, &e.ProcessExecutable, &e.ProcessCommandLine,
+	}
+	for i, p := range texts {
+		if len(*p) < leastSecret {
 			continue
 		}
 		if clean, found := withoutSecrets(*p); found {
 			*p = clean
-			e.Mark("secret:" + event.Fields[f].Name)
+			e.Mark("secret:" + event.Fields[secretFields[i]].Name)
 			n++
 		}
 	}
@@ -39,7 +41,11 @@ func cutSecrets(e *event.Event) (n int) {
 	return n
 }
 
-// secretFields are the texts that people or programs write freely.
+// leastSecret is the length of the shortest text with a secret in it: jwt=x.
+const leastSecret = 5
+
+// secretFields are the texts that people or programs write freely, in the order
+// in which cutSecrets looks at them.
 var secretFields = [...]int{
 	event.FMessage, event.FID, event.FSessionID, event.FResourceName, event.FResourceTitle, event.FTicket,
 	event.FProcessExecutable, event.FProcessCommandLine,
