@@ -33,12 +33,12 @@ func (r *Runner) evaluate(d *domain, in *Input) {
 
 // visit tests the rules of a node and of what it splits into.
 func (r *Runner) visit(d *domain, in *Input, n *node, row int) {
-	for _, rule := range n.linear {
-		r.test(d, in, rule, row)
+	for i := range n.linear {
+		r.test(d, in, &n.linear[i], row)
 	}
 	for i := range n.splits {
 		s := &n.splits[i]
-		if next := s.byValue[in.Batch.Text(s.field, row)]; next != nil {
+		if next := s.at(in.Batch.Text(s.field, row)); next != nil {
 			r.visit(d, in, next, row)
 		}
 	}
@@ -49,17 +49,18 @@ func (r *Runner) visit(d *domain, in *Input, n *node, row int) {
 			if s.above && v < bound || !s.above && v > bound {
 				break
 			}
-			r.test(d, in, s.rules[j], row)
+			r.test(d, in, &s.rules[j], row)
 		}
 	}
 }
 
-func (r *Runner) test(d *domain, in *Input, rule *Rule, row int) {
-	for i := range rule.conjuncts {
-		if !rule.conjuncts[i].holds(in.Batch, row) {
+func (r *Runner) test(d *domain, in *Input, c *candidate, row int) {
+	for i := range c.tests {
+		if !c.tests[i].holds(in.Batch, row) {
 			return
 		}
 	}
+	rule := c.rule
 	if rule.residual != nil {
 		r.machine.at(in.Batch, row)
 		ok, err := r.machine.is(rule.residual)

@@ -14,7 +14,8 @@ import (
 // dictionary value of a batch, not once per row. Where many rules hang below
 // one value, the node splits them by a further field; what no field separates
 // is ordered by the bound of a numeric conjunct (duration > 2000), so that only
-// rules whose bound is passed are visited.
+// rules whose bound is passed are visited. What the way to a rule has shown is
+// not tested again.
 type index struct {
 	always *node // rules with no way in
 	roots  []root
@@ -23,72 +24,120 @@ type index struct {
 // root holds the rules that are entered by one field.
 type root struct {
 	field   int
-	byValue map[string]*node
+	byValue map[string]*node // nil when there is one value only
+	one     string
+	only    *node
+}
+
+func (r *root) at(value string) *node {
+	if r.byValue != nil {
+		return r.byValue[value]
+	}
+	if value == r.one {
+		return r.only
+	}
+	return nil
 }
 
 // node holds the rules that are left after the tests on the way to it.
 type node struct {
-	linear []*Rule
+	linear []candidate
 	splits []root
 	ranges []bounded
 }
 
-// bounded holds rules in order of a numeric bound.
+// candidate is a rule with what is left to test of it in place, the rarest
+// first.
+type candidate struct {
+	rule  *Rule
+	tests []conjunct
+}
+
+// bounded holds candidates in order of a numeric bound.
 type bounded struct {
 	field  int
 	above  bool // rules ask for more than their bound, which rises; else for less, and it falls
 	bounds []float64
-	rules  []*Rule
+	rules  []candidate
 }
 
-// linearMost is how many rules a node tests one by one before it splits them:
-// a test costs about 5 ns, a look-up in a map 20.
+// linearMost is how many candidates a node tests one by one before it splits
+// them: a test costs about 5 ns, a look-up in a map 20.
 const linearMost = 8
 
 func newIndex(rules []*Rule) *index {
-	var active []*Rule
+	var active []candidate
 	for _, r := range rules {
 		if r.Status != "disabled" {
-			active = append(active, r)
+			active = append(active, candidate{r, r.conjuncts})
 		}
 	}
+	shared := sharing(active)
+	for i := range active {
+		active[i].tests = slices.Clone(active[i].tests)
+		slices.SortStableFunc(active[i].tests, func(a, b conjunct) int { return cmp.Compare(a.cost(shared), b.cost(shared)) })
+	}
 	x := &index{}
-	shared := sharing(active, 0)
-	byField := map[int]map[string][]*Rule{}
-	var always []*Rule
-	for _, r := range active {
-		c := best(r, shared, 0)
-		if c == nil {
-			always = append(always, r)
-			continue
+	byField := map[int]map[string][]candidate{}
+	var always []candidate
+	for _, c := range active {
+		if i := best(&c, shared, nil); i >= 0 {
+			addByValue(byField, c, i)
+		} else {
+			always = append(always, c)
 		}
-		addByValue(byField, c, r)
 	}
 	for f := range event.Fields {
 		if byField[f] != nil {
-			x.roots = append(x.roots, root{f, nodesOf(byField[f], needs(f))})
+			x.roots = append(x.roots, newRoot(f, byField[f]))
 		}
 	}
-	x.always = newNode(always, needAll)
+	x.always = newNode(always)
 	return x
 }
 
-func addByValue(byField map[int]map[string][]*Rule, c *conjunct, r *Rule) {
-	if byField[c.field] == nil {
-		byField[c.field] = map[string][]*Rule{}
+// cost puts the test that fails most often first: a value that few rules name
+// is rare among events too; kind and outcome have few values; numbers come
+// after the rare and before the common.
+func (c *conjunct) cost(shared map[fieldValue]int) int {
+	switch {
+	case rank(c.field) == 9:
+		return 1 << 30
+	case c.op == opIs && c.values == nil:
+		return shared[fieldValue{c.field, c.one}]
+	case c.op >= opLess && c.op <= opEqual:
+		return 1 << 20
 	}
-	values, _ := c.access()
+	return 1 << 25
+}
+
+// addByValue hangs a candidate below the values of its test i, which is then
+// done.
+func addByValue(byField map[int]map[string][]candidate, c candidate, i int) {
+	access := &c.tests[i]
+	if byField[access.field] == nil {
+		byField[access.field] = map[string][]candidate{}
+	}
+	rest := slices.Delete(slices.Clone(c.tests), i, i+1)
+	values, _ := access.access()
 	for _, v := range values {
-		byField[c.field][v] = append(byField[c.field][v], r)
+		byField[access.field][v] = append(byField[access.field][v], candidate{c.rule, rest})
 	}
 }
 
-func nodesOf(byValue map[string][]*Rule, used need) map[string]*node {
-	out := make(map[string]*node, len(byValue))
-	for v, rules := range byValue {
-		out[v] = newNode(rules, used)
+func newRoot(field int, byValue map[string][]candidate) root {
+	r := root{field: field}
+	if len(byValue) == 1 {
+		for v, list := range byValue {
+			r.one, r.only = v, newNode(list)
+		}
+		return r
 	}
-	return out
+	r.byValue = make(map[string]*node, len(byValue))
+	for v, list := range byValue {
+		r.byValue[v] = newNode(list)
+	}
+	return r
 }
 
 type fieldValue struct {
@@ -96,15 +145,14 @@ type fieldValue struct {
 	value string
 }
 
-// sharing counts the rules below each value of each field.
-func sharing(rules []*Rule, used need) map[fieldValue]int {
+// sharing counts the candidates below each value of each field.
+func sharing(list []candidate) map[fieldValue]int {
 	n := map[fieldValue]int{}
-	for _, r := range rules {
-		for i := range r.conjuncts {
-			c := &r.conjuncts[i]
-			if values, ok := c.access(); ok && used&needs(c.field) == 0 {
+	for _, c := range list {
+		for i := range c.tests {
+			if values, ok := c.tests[i].access(); ok {
 				for _, v := range values {
-					n[fieldValue{c.field, v}]++
+					n[fieldValue{c.tests[i].field, v}]++
 				}
 			}
 		}
@@ -112,21 +160,21 @@ func sharing(rules []*Rule, used need) map[fieldValue]int {
 	return n
 }
 
-// best is the conjunct of a rule whose values the fewest rules share.
-func best(r *Rule, shared map[fieldValue]int, used need) (out *conjunct) {
-	least := 0
-	for i := range r.conjuncts {
-		c := &r.conjuncts[i]
-		values, ok := c.access()
-		if !ok || used&needs(c.field) != 0 {
+// best is the test of a candidate whose values the fewest share, among the
+// fields allowed (nil: all); -1 when there is none.
+func best(c *candidate, shared map[fieldValue]int, allowed func(field int) bool) int {
+	out, least := -1, 0
+	for i := range c.tests {
+		values, ok := c.tests[i].access()
+		if !ok || allowed != nil && !allowed(c.tests[i].field) {
 			continue
 		}
 		most := 0
 		for _, v := range values {
-			most = max(most, shared[fieldValue{c.field, v}])
+			most = max(most, shared[fieldValue{c.tests[i].field, v}])
 		}
-		if out == nil || most < least || most == least && rank(c.field) < rank(out.field) {
-			out, least = c, most
+		if out < 0 || most < least || most == least && rank(c.tests[i].field) < rank(c.tests[out].field) {
+			out, least = i, most
 		}
 	}
 	return out
@@ -143,84 +191,90 @@ func rank(field int) int {
 	return 5
 }
 
-func newNode(rules []*Rule, used need) *node {
+func newNode(list []candidate) *node {
 	n := &node{}
-	if len(rules) <= linearMost {
-		n.linear = rules
+	if len(list) <= linearMost {
+		n.linear = list
 		return n
 	}
-	shared := sharing(rules, used)
-	byField := map[int]map[string][]*Rule{}
-	members := map[int]map[*Rule]bool{}
-	if used != needAll {
-		for _, r := range rules {
-			if c := best(r, shared, used); c != nil {
-				addByValue(byField, c, r)
-				if members[c.field] == nil {
-					members[c.field] = map[*Rule]bool{}
-				}
-				members[c.field][r] = true
-			}
+	shared := sharing(list)
+	// A field whose one value all of them ask for still turns most events away,
+	// unless it is one that nearly all events have alike.
+	values := map[int]int{}
+	for v := range shared {
+		values[v.field]++
+	}
+	worth := func(f int) bool { return values[f] > 1 || rank(f) != 9 }
+	chosen := make([]int, len(list))
+	members := map[int]int{}
+	for i := range list {
+		if chosen[i] = best(&list[i], shared, worth); chosen[i] >= 0 {
+			members[list[i].tests[chosen[i]].field]++
 		}
 	}
-	left := rules
-	for f := range event.Fields {
-		// A field with one value separates nothing.
-		if len(byField[f]) < 2 || len(members[f]) <= linearMost {
-			continue
+	byField := map[int]map[string][]candidate{}
+	var left []candidate
+	for i, c := range list {
+		if chosen[i] >= 0 && members[c.tests[chosen[i]].field] > linearMost {
+			addByValue(byField, c, chosen[i])
+		} else {
+			left = append(left, c)
 		}
-		n.splits = append(n.splits, root{f, nodesOf(byField[f], used|needs(f))})
-		left = slices.DeleteFunc(slices.Clone(left), func(r *Rule) bool { return members[f][r] })
+	}
+	for f := range event.Fields {
+		if byField[f] != nil {
+			n.splits = append(n.splits, newRoot(f, byField[f]))
+		}
 	}
 	n.byBounds(left)
 	return n
 }
 
-// byBounds orders rules by a numeric bound where enough of them have one on
-// the same field; the others stay to be tested one by one.
-func (n *node) byBounds(rules []*Rule) {
+// byBounds orders candidates by a numeric bound where enough of them have one
+// on the same field; the others stay to be tested one by one.
+func (n *node) byBounds(list []candidate) {
 	type side struct {
 		field int
 		above bool
 	}
-	groups := map[side][]*Rule{}
-	bounds := map[*Rule]float64{}
-	var order []side
-	for _, r := range rules {
-		for i := range r.conjuncts {
-			c := &r.conjuncts[i]
-			if c.op < opLess || c.op > opMoreOrEqual {
-				continue
-			}
-			s := side{c.field, c.op >= opMore}
-			if groups[s] == nil {
-				order = append(order, s)
-			}
-			groups[s] = append(groups[s], r)
-			bounds[r] = c.bound
-			break
-		}
+	type bound struct {
+		candidate
+		at float64
 	}
-	for _, r := range rules {
-		if _, ok := bounds[r]; !ok {
-			n.linear = append(n.linear, r)
+	groups := map[side][]bound{}
+	var order []side
+next:
+	for _, c := range list {
+		for i := range c.tests {
+			if t := &c.tests[i]; t.op >= opLess && t.op <= opMoreOrEqual {
+				s := side{t.field, t.op >= opMore}
+				if groups[s] == nil {
+					order = append(order, s)
+				}
+				groups[s] = append(groups[s], bound{c, t.bound})
+				continue next
+			}
 		}
+		n.linear = append(n.linear, c)
 	}
 	for _, s := range order {
 		g := groups[s]
 		if len(g) <= linearMost {
-			n.linear = append(n.linear, g...)
+			for _, c := range g {
+				n.linear = append(n.linear, c.candidate)
+			}
 			continue
 		}
-		slices.SortStableFunc(g, func(a, b *Rule) int {
+		slices.SortStableFunc(g, func(a, b bound) int {
 			if s.above {
-				return cmp.Compare(bounds[a], bounds[b])
+				return cmp.Compare(a.at, b.at)
 			}
-			return cmp.Compare(bounds[b], bounds[a])
+			return cmp.Compare(b.at, a.at)
 		})
-		b := bounded{field: s.field, above: s.above, rules: g}
-		for _, r := range g {
-			b.bounds = append(b.bounds, bounds[r])
+		b := bounded{field: s.field, above: s.above}
+		for _, c := range g {
+			b.rules = append(b.rules, c.candidate)
+			b.bounds = append(b.bounds, c.at)
 		}
 		n.ranges = append(n.ranges, b)
 	}
@@ -249,7 +303,7 @@ func (l *lookup) resolve(x *index, b *event.Batch) {
 		nodes := l.codes[i][:0]
 		found := false
 		for code := range b.DictLen(r.field) {
-			n := r.byValue[b.DictValue(r.field, uint16(code))]
+			n := r.at(b.DictValue(r.field, uint16(code)))
 			found = found || n != nil
 			nodes = append(nodes, n)
 		}

@@ -88,12 +88,12 @@ func TestManyRulesOfOneActionAreNotScanned(t *testing.T) {
 	}
 	for name, rule := range cases {
 		set := manyRules(t, 1000, rule)
-		n := set.index.roots[0].byValue["t7"]
+		n := set.index.roots[0].at("t7")
 		if n == nil || len(n.linear) != 1 {
 			t.Errorf("%s: the rule of one tenant is not found by its tenant", name)
 		}
 	}
-	n := manyRules(t, 1000, sameAction).index.roots[0].byValue["login"]
+	n := manyRules(t, 1000, sameAction).index.roots[0].at("login")
 	if len(n.linear) != 0 || len(n.ranges) != 1 || len(n.ranges[0].rules) != 1000 {
 		t.Error("rules that differ by a bound only are not ordered by it")
 	}
