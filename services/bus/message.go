@@ -52,5 +52,9 @@ func message(seq uint64, at time.Time, subject string, h nats.Header, data []byt
 	if lane, ok := strings.CutPrefix(subject, subjectFindings); ok {
 		msg.Meta.Lane, _ = strconv.Atoi(lane)
 	}
+	// The subject decides whose message it is: rights and fences hang on that.
+	if collector, ok := strings.CutPrefix(subject, subjectEvents); ok && !msg.IsControl() {
+		msg.Meta.Collector = collector
+	}
 	return msg
 }

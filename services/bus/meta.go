@@ -111,7 +111,7 @@ func (m *Meta) header() nats.Header {
 
 // parseMeta reads headers. They come from the bus, which only the house writes
 // to; a value that cannot be read is zero, and readers compare what they rely
-// on (rows, schema) with the payload.
+// on (rows, schema) with the payload. Message sets what the subject tells.
 func parseMeta(h nats.Header) Meta {
 	get := func(name string) string {
 		if v := h[name]; len(v) > 0 {
@@ -121,7 +121,7 @@ func parseMeta(h nats.Header) Meta {
 	}
 	number := func(name string) int64 {
 		n, err := strconv.ParseInt(get(name), 10, 64)
-		if err != nil {
+		if err != nil || n < 0 { // none of them is ever negative
 			return 0
 		}
 		return n
@@ -133,7 +133,7 @@ func parseMeta(h nats.Header) Meta {
 		Sources: decodeCounts(get(HeaderSources)), Refused: decodeCounts(get(HeaderRefused)),
 		Previous: get(HeaderPrevious),
 		Control:  get(HeaderControl), Time: number(HeaderTime), Digest: get(HeaderDigest),
-		In: uint64(max(0, number(HeaderIn))),
+		In: uint64(number(HeaderIn)),
 	}
 	if keys := get(HeaderKeys); keys != "" {
 		m.Keys = strings.Split(keys, ",")

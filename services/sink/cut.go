@@ -20,18 +20,23 @@ type item struct {
 // inspect checks frames and rows, without unpacking.
 func inspect(m bus.Message) item {
 	it := item{Message: m}
-	if m.IsControl() || m.Meta.Rows == 0 {
+	if m.IsControl() || (m.Meta.Rows == 0 && len(m.Data) == 0) {
 		return it
 	}
 	rows, err := event.CountRows(m.Data)
+	var schema []byte
 	if err == nil {
-		it.schema, err = event.SchemaFrame(m.Data)
+		schema, err = event.SchemaFrame(m.Data)
 	}
 	switch {
+	case bus.CheckName(m.Meta.Collector) != nil:
+		it.reason, it.bad = "bad_subject", fmt.Sprintf("%.200q is not the subject of a collector", m.Subject)
 	case err != nil:
 		it.reason, it.bad = "bad_message", err.Error()
 	case int64(rows) != m.Meta.Rows:
 		it.reason, it.bad = "rows_differ", fmt.Sprintf("its header says %d events, it holds %d", m.Meta.Rows, rows)
+	case rows > 0:
+		it.schema = schema
 	}
 	return it
 }

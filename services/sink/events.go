@@ -156,6 +156,10 @@ func (f *follower) bury(items []item) error {
 			continue
 		}
 		d := bus.DeadLetter{Reason: it.reason, From: "sink", Source: it.Meta.Collector, Detail: it.bad, Seq: it.Seq, Subject: it.Subject, Data: withoutNames(it.Data)}
+		if len(d.Data) > bus.MaxMessageBytes { // no publisher of ours sends such
+			d.Detail = fmt.Sprintf("%s; %d bytes, cut", d.Detail, len(d.Data))
+			d.Data = d.Data[:bus.MaxMessageBytes]
+		}
 		err := f.repeat("keep a dead letter", func(ctx context.Context) error { return f.bus.DeadLetter(ctx, d) })
 		if err != nil {
 			return err
@@ -193,7 +197,7 @@ func (f *follower) finish(items []item, c bus.Cut) error {
 	}
 	numbers := map[string]bus.Numbers{}
 	for _, it := range items {
-		if !it.IsControl() {
+		if !it.IsControl() && it.reason != "bad_subject" {
 			numbers[it.Meta.Collector] = it.Numbers()
 		}
 	}

@@ -151,6 +151,28 @@ func TestPoisonIsFoundAmongGoodMessages(t *testing.T) {
 	}
 }
 
+// Whoever has the right to publish may publish anything: it stops nothing.
+func TestForeignMessagesDoNotStopTheSink(t *testing.T) {
+	h := newHouse(t)
+	h.send(10)
+	h.publishRaw("coc.events.a.b", []byte("no headers"))
+	h.publishRaw("coc.events._other", nil)
+	h.publishRaw("coc.events.d", h.message(5)) // events without a header that says so
+	h.publishRaw("coc.events.big", bytes.Repeat([]byte("x"), 1000<<10))
+	h.publishRaw("coc.events.e", nil)
+	h.send(10)
+	h.stored()
+	h.exact()
+	var reasons []string
+	for _, d := range h.deadLetters() {
+		reasons = append(reasons, d.Reason)
+	}
+	slices.Sort(reasons)
+	if got := fmt.Sprint(reasons); got != "[bad_message bad_subject rows_differ]" {
+		t.Errorf("dead letters for %s", got)
+	}
+}
+
 // A fall while the message at fault is being looked for.
 func TestFallWithPoisonInTheCut(t *testing.T) {
 	h := newHouse(t)

@@ -1,11 +1,13 @@
 package sink
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,10 +62,12 @@ func TestMain(m *testing.M) {
 	}())
 }
 
+const houseSecret = "secret of the test"
+
 func openBus(t testing.TB) *bus.Bus {
 	t.Helper()
 	const mib = 1 << 20
-	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Name: "test", Log: testLog(t), EventsBytes: 256 * mib, FindingsBytes: 16 * mib,
+	b, err := bus.Open(t.Context(), bus.Config{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Secret: houseSecret, Name: "test", Log: testLog(t), EventsBytes: 256 * mib, FindingsBytes: 16 * mib,
 		IntakeBytes: 16 * mib, DeadLetterBytes: 16 * mib, WorkBytes: 16 * mib, AuditBytes: 16 * mib, StateBytes: 16 * mib})
 	if err != nil {
 		t.Fatal(err)
@@ -186,6 +190,29 @@ func (h *house) sendBytes(rows int64, data []byte) {
 	if _, err := h.p.Publish(h.t.Context(), m, data); err != nil {
 		h.t.Fatal(err)
 	}
+}
+
+// publishRaw publishes as a client of NATS that knows nothing of the bus does.
+func (h *house) publishRaw(subject string, data []byte) {
+	h.t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(h.bus.ClientURL(), "nats://"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_, err = fmt.Fprintf(conn, "CONNECT {\"verbose\":false,\"auth_token\":%q}\r\nPUB %s %d\r\n%s\r\nPING\r\n", houseSecret, subject, len(data), data)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(conn); lines.Scan(); { // INFO, then PONG when it is taken
+		if lines.Text() == "PONG" {
+			return
+		}
+		if strings.HasPrefix(lines.Text(), "-ERR") {
+			h.t.Fatal(lines.Text())
+		}
+	}
+	h.t.Fatal("the server closed the connection")
 }
 
 // start runs a sink until stop is called; stop returns what Run did.

@@ -119,7 +119,7 @@ func (f *follower) next(r *bus.Reader, until time.Time) (bus.Message, bool, erro
 	case err == nil:
 		f.p.pending.Store(r.Pending())
 		return m, true, nil
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), f.reading.Err() != nil:
 		return bus.Message{}, false, nil
 	}
 	return bus.Message{}, false, fmt.Errorf("sink: %w", err)
