@@ -53,7 +53,7 @@ type client struct {
 
 // connect finds the instance and the token. It does not ask it anything yet.
 func (f *ClientFlags) connect(g *Globals) (*client, error) {
-	c := &client{http: newHTTP()}
+	c := &client{http: newHTTP(headerTimeout)}
 	if f.TokenFile != "" {
 		secret, err := readSecret(f.TokenFile)
 		if err != nil {
@@ -95,13 +95,15 @@ func loopbackHost(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-func newHTTP() *http.Client {
+// newHTTP makes a client that waits so long for the first byte of an answer, 0:
+// for ever.
+func newHTTP(answer time.Duration) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
 			Proxy:                 http.ProxyFromEnvironment, // not used for loopback
 			DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
 			TLSHandshakeTimeout:   dialTimeout,
-			ResponseHeaderTimeout: headerTimeout,
+			ResponseHeaderTimeout: answer,
 			ForceAttemptHTTP2:     true,
 		},
 		// A redirect would carry the token to who knows where.

@@ -137,7 +137,7 @@ func TestErrorsOfAnInstanceAreToldInItsWords(t *testing.T) {
 		fmt.Fprint(w, a.body)
 	}))
 	defer s.Close()
-	c := &client{http: newHTTP(), url: s.URL, token: "secret"}
+	c := &client{http: newHTTP(headerTimeout), url: s.URL, token: "secret"}
 	for path, a := range answers {
 		err := c.get(t.Context(), path, nil, nil)
 		var wrong usageError

@@ -121,3 +121,17 @@ tests:
 		t.Fatal(err)
 	}
 }
+
+func FuzzLinesOfEvents(f *testing.F) {
+	f.Add([]byte(`{"time":1,"kind":"user","action":"a","labels":{"a":"b"}}`), false)
+	f.Add([]byte(`{"time":"2026-11-23 13:00:00.500","kind":"user","action":"a","tenant_id":"t","process_pid":null,"id":"x"}`), true)
+	f.Add([]byte(`{"tenant_id":[],"tenant.id":"x"}`), true)
+	f.Fuzz(func(t *testing.T, data []byte, columns bool) {
+		decoder := event.NewJSONDecoder()
+		decoder.Internal = true
+		var e event.Event
+		if (&eventFile{columns: columns, decided: true}).decode(decoder, data, &e) == nil && (e.Kind == "" || e.Action == "") {
+			t.Errorf("%q became an event without kind or action", data)
+		}
+	})
+}

@@ -49,7 +49,8 @@ func (c *ImportCmd) Run(g *Globals) error {
 	if err != nil {
 		return err
 	}
-	up := &importer{cmd: c, g: g, client: &collector.ImportClient{HTTP: cl.http, URL: cl.url, Token: cl.token}, bar: newProgress(g)}
+	// An import is answered when it is stored; a full bus may hold it for long.
+	up := &importer{cmd: c, g: g, client: &collector.ImportClient{HTTP: newHTTP(0), URL: cl.url, Token: cl.token}, bar: newProgress(g)}
 	for _, path := range c.Files {
 		if err := up.file(path, o); err != nil {
 			up.bar.clear()

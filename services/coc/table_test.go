@@ -101,3 +101,18 @@ func TestMomentsAreShownInTheHostersZone(t *testing.T) {
 		t.Error("no moment is not empty, or a zone that is not known is not UTC")
 	}
 }
+
+func FuzzSafe(f *testing.F) {
+	f.Add("a\x1b[31m\u202e\x9b\xff")
+	f.Fuzz(func(t *testing.T, s string) {
+		got := safe(s)
+		for _, r := range got {
+			if dangerous(r) {
+				t.Errorf("%q is shown as %q", s, got)
+			}
+		}
+		if again := safe(got); again != got {
+			t.Errorf("shown twice %q becomes %q", got, again)
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,6 +102,7 @@ func (c *Console) admit(api huma.API) func(huma.Context, func(huma.Context)) {
 		req, _ := humago.Unwrap(ctx)
 		who, no := c.enter(req, access[ctx.Operation().OperationID].roles)
 		if no != nil {
+			c.metrics.deny(no.status)
 			no.headers(ctx.SetHeader)
 			_ = huma.WriteErr(api, ctx, no.status, no.text)
 			return
@@ -111,7 +113,9 @@ func (c *Console) admit(api huma.API) func(huma.Context, func(huma.Context)) {
 			inner, cancel = context.WithTimeout(inner, answerTimeout)
 			defer cancel()
 		}
-		next(huma.WithContext(ctx, inner))
+		ctx = huma.WithContext(ctx, inner)
+		next(ctx)
+		c.metrics.answered(ctx.Operation().OperationID, cmp.Or(ctx.Status(), http.StatusOK)) // a stream that was not given one is fine
 	}
 }
 
@@ -122,6 +126,7 @@ func (c *Console) Require(roles ...store.Role) func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			who, no := c.enter(r, roles)
 			if no != nil {
+				c.metrics.deny(no.status)
 				no.headers(w.Header().Set)
 				problem(w, no.status, no.text)
 				return

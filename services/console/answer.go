@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -142,7 +143,13 @@ func (c *Console) nothingHere(w http.ResponseWriter, r *http.Request) {
 
 // problem writes an error as RFC 9457 wants it, the same as huma does.
 func problem(w http.ResponseWriter, status int, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Content-Type", problemType)
 	w.WriteHeader(status)
+	writeProblem(w, status, detail)
+}
+
+const problemType = "application/problem+json"
+
+func writeProblem(w io.Writer, status int, detail string) {
 	_ = json.NewEncoder(w).Encode(huma.ErrorModel{Title: http.StatusText(status), Status: status, Detail: detail}) // a client that went away needs no answer
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -267,5 +268,25 @@ func TestMomentsAreReadAsPeopleWriteThem(t *testing.T) {
 	}
 	if event.Stamp(0) != stamp(time.Time{}) {
 		t.Error("no time is not 0")
+	}
+}
+
+// Tags cannot name constants; this holds them to limits.go.
+func TestTheBoundsInTagsAreThoseOfTheLimits(t *testing.T) {
+	tag := func(of reflect.Type, field, name string) string {
+		f, ok := of.FieldByName(field)
+		if !ok {
+			t.Fatalf("%v has no field %s", of, field)
+		}
+		return f.Tag.Get(name)
+	}
+	for _, of := range []reflect.Type{reflect.TypeFor[findingsInput](), reflect.TypeFor[tenantsInput](), reflect.TypeFor[responseTimesInput]()} {
+		if tag(of, "Limit", "maximum") != strconv.Itoa(maxList) || tag(of, "Limit", "default") != strconv.Itoa(defaultList) {
+			t.Errorf("the limit of %v is not that of limits.go", of)
+		}
+	}
+	of := reflect.TypeFor[Statement]()
+	if tag(of, "Limit", "maximum") != strconv.Itoa(maxStatementRows) || tag(of, "Limit", "default") != strconv.Itoa(defaultStatementRows) || tag(of, "Query", "maxLength") != strconv.Itoa(maxStatement) {
+		t.Error("the bounds of a statement are not those of limits.go")
 	}
 }

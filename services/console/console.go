@@ -93,6 +93,7 @@ type Console struct {
 	statements chan struct{}
 	waiting    chan struct{} // a place per question that waits
 	tails      tails
+	metrics    metrics
 	mux        *http.ServeMux
 	handler    http.Handler
 	openapi    []byte
@@ -107,8 +108,8 @@ func New(config Config) (*Console, error) {
 	c := &Console{
 		Config: config, gate: newGate(),
 		questions: make(chan struct{}, questionsAtOnce), statements: make(chan struct{}, statementsAtOnce), waiting: make(chan struct{}, queueMax),
-		tails: newTails(),
-		mux:   http.NewServeMux(),
+		tails: newTails(), metrics: newMetrics(),
+		mux: http.NewServeMux(),
 	}
 	api := humago.New(c.mux, c.humaConfig())
 	api.UseMiddleware(c.admit(api))

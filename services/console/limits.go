@@ -18,9 +18,10 @@ const (
 	// nothing for so long is gone.
 	streamTimeout = 30 * time.Second
 
-	// questionsAtOnce is how many questions the store answers at the same time:
-	// one of its four connections always stays free for the sink's inserts.
-	// Of them at most statementsAtOnce are somebody's own SQL.
+	// questionsAtOnce is how many questions the store is asked at the same time,
+	// fewer than the statements it runs at once: the sink's inserts never wait
+	// for people. Of them at most statementsAtOnce are somebody's own SQL, so that
+	// the lists do not wait for it either.
 	questionsAtOnce  = 3
 	statementsAtOnce = 2
 	// queueWait is how long a question waits for its turn before it is told to

@@ -149,7 +149,9 @@ func (c *Console) sqlFailed(h huma.Context, w *rowWriter, err error) {
 	case errors.Is(err, context.DeadlineExceeded):
 		status = http.StatusGatewayTimeout
 	}
-	problem(w.out.w, status, err.Error())
+	h.SetHeader("Content-Type", problemType)
+	h.SetStatus(status)
+	writeProblem(h.BodyWriter(), status, err.Error())
 }
 
 // streamResponse describes a stream of JSON lines.

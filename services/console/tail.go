@@ -108,6 +108,8 @@ func (c *Console) tail(ctx context.Context, in *tailInput) (*huma.StreamResponse
 	return &huma.StreamResponse{Body: func(h huma.Context) {
 		defer done()
 		defer events.Close()
+		c.metrics.tails.Inc()
+		defer c.metrics.tails.Dec()
 		out := newLines(h)
 		if err := c.follow(h.Context(), who.Role, in, events, out); err != nil && h.Context().Err() == nil {
 			_ = out.put(TailLine{Error: err.Error()}) // if it cannot be sent, the missing line says as much
@@ -142,6 +144,7 @@ func (c *Console) follow(ctx context.Context, role store.Role, in *tailInput, ev
 		case <-box.more:
 			list, dropped, open := box.take()
 			if dropped > 0 {
+				c.metrics.dropped.Add(float64(dropped))
 				list = append(list, TailLine{Dropped: dropped})
 			}
 			if err := sendAll(out, list); err != nil {
