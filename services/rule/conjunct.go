@@ -1,6 +1,9 @@
 package rule
 
 import (
+	"regexp"
+	"strings"
+
 	"github.com/expr-lang/expr/ast"
 
 	"github.com/opencoc/coc/services/event"
@@ -18,10 +21,12 @@ const (
 	opMoreOrEqual
 	opEqual
 	opUnequal
+	opText // a text passes a function
+	opAny  // one of several lists of conjuncts holds
 )
 
-// conjunct is one && part of match that compares one field with constants: it
-// is tested in place, on the columns of a batch, without the VM.
+// conjunct is one && part of match that compares fields with constants: it is
+// tested in place, on the columns of a batch, without the VM.
 type conjunct struct {
 	field  int
 	op     op
@@ -30,6 +35,13 @@ type conjunct struct {
 	bound  float64
 	whole  bool // bound is a whole number, and so is the field
 	wbound int64
+	more   *further // of opText and opAny
+}
+
+type further struct {
+	test   func(string) bool
+	negate bool
+	any    [][]conjunct
 }
 
 // holds tests a row.
@@ -49,12 +61,43 @@ func (c *conjunct) holds(b *event.Batch, row int) bool {
 		}
 		_, ok := c.values[s]
 		return !ok
+	case opText:
+		return c.more.test(b.Text(c.field, row)) != c.more.negate
+	case opAny:
+		for _, all := range c.more.any {
+			if allHold(all, b, row) {
+				return true
+			}
+		}
+		return false
 	}
 	if c.whole {
 		v, _ := b.Int(c.field, row)
 		return compare(c.op, v, c.wbound)
 	}
 	return compare(c.op, number(b, c.field, row), c.bound)
+}
+
+func allHold(list []conjunct, b *event.Batch, row int) bool {
+	for i := range list {
+		if !list[i].holds(b, row) {
+			return false
+		}
+	}
+	return true
+}
+
+// eachField calls f with each field that the conjunct reads.
+func (c *conjunct) eachField(f func(int)) {
+	if c.op != opAny {
+		f(c.field)
+		return
+	}
+	for _, all := range c.more.any {
+		for i := range all {
+			all[i].eachField(f)
+		}
+	}
 }
 
 // measure reads a numeric field, and whether it is there.
@@ -108,15 +151,15 @@ func (c *conjunct) access() (values []string, ok bool) {
 
 // split takes a match apart: the conjuncts that can be tested in place, and
 // the rest joined again, nil when nothing is left.
-func split(n ast.Node) (native []conjunct, rest ast.Node) {
+func (l *language) split(n ast.Node) (native []conjunct, rest ast.Node) {
 	var walk func(ast.Node)
 	walk = func(n ast.Node) {
-		if b, ok := n.(*ast.BinaryNode); ok && (b.Operator == "&&" || b.Operator == "and") {
+		if b, ok := n.(*ast.BinaryNode); ok && b.Operator == "&&" {
 			walk(b.Left)
 			walk(b.Right)
 			return
 		}
-		if c, ok := conjunctOf(n); ok {
+		if c, ok := l.conjunctOf(n); ok {
 			native = append(native, c)
 			return
 		}
@@ -132,23 +175,32 @@ func split(n ast.Node) (native []conjunct, rest ast.Node) {
 	return native, rest
 }
 
-func conjunctOf(n ast.Node) (conjunct, bool) {
+func (l *language) conjunctOf(n ast.Node) (conjunct, bool) {
 	switch x := n.(type) {
 	case *ast.UnaryNode:
-		if x.Operator == "!" || x.Operator == "not" {
-			if c, ok := conjunctOf(x.Node); ok && (c.op == opIs || c.op == opNot) {
-				c.op = opIs + opNot - c.op
-				return c, true
+		if x.Operator == "!" {
+			if c, ok := l.conjunctOf(x.Node); ok {
+				return c.negated()
 			}
+		}
+	case *ast.CallNode:
+		name, ok := x.Callee.(*ast.IdentifierNode)
+		if ok && len(x.Arguments) == 1 && l.tests[name.Value] != nil {
+			return textTest(x.Arguments[0], l.tests[name.Value])
 		}
 	case *ast.BinaryNode:
 		switch x.Operator {
-		case "||", "or":
-			return eitherOf(x)
+		case "||":
+			if c, ok := l.eitherOf(x); ok {
+				return c, true
+			}
+			return l.anyOf(x)
 		case "in":
 			return oneOf(x.Left, x.Right, opIs)
 		case "not in":
 			return oneOf(x.Left, x.Right, opNot)
+		case "contains", "startsWith", "endsWith", "matches":
+			return textOperator(x)
 		}
 		if c, ok := comparisonOf(x.Left, x.Right, x.Operator); ok {
 			return c, true
@@ -156,6 +208,65 @@ func conjunctOf(n ast.Node) (conjunct, bool) {
 		return comparisonOf(x.Right, x.Left, swapped[x.Operator])
 	}
 	return conjunct{}, false
+}
+
+func (c conjunct) negated() (conjunct, bool) {
+	switch c.op {
+	case opIs, opNot:
+		c.op = opIs + opNot - c.op
+		return c, true
+	case opText:
+		c.more = &further{test: c.more.test, negate: !c.more.negate}
+		return c, true
+	}
+	return c, false
+}
+
+func textTest(n ast.Node, test func(string) bool) (conjunct, bool) {
+	f, ok := fieldOf(n)
+	if !ok || !isText(f) {
+		return conjunct{}, false
+	}
+	return conjunct{field: f, op: opText, more: &further{test: test}}, true
+}
+
+func textOperator(x *ast.BinaryNode) (conjunct, bool) {
+	right, ok := x.Right.(*ast.StringNode)
+	if !ok {
+		return conjunct{}, false
+	}
+	part := right.Value
+	test := func(s string) bool { return strings.Contains(s, part) }
+	switch x.Operator {
+	case "startsWith":
+		test = func(s string) bool { return strings.HasPrefix(s, part) }
+	case "endsWith":
+		test = func(s string) bool { return strings.HasSuffix(s, part) }
+	case "matches":
+		pattern, err := regexp.Compile(part)
+		if err != nil {
+			return conjunct{}, false
+		}
+		test = pattern.MatchString
+	}
+	return textTest(x.Left, test)
+}
+
+// anyOf takes an || whose parts can all be tested in place.
+func (l *language) anyOf(x *ast.BinaryNode) (conjunct, bool) {
+	c := conjunct{op: opAny, more: &further{}}
+	for _, n := range []ast.Node{x.Left, x.Right} {
+		native, rest := l.split(n)
+		switch {
+		case rest != nil:
+			return c, false
+		case len(native) == 1 && native[0].op == opAny:
+			c.more.any = append(c.more.any, native[0].more.any...)
+		default:
+			c.more.any = append(c.more.any, native)
+		}
+	}
+	return c, true
 }
 
 var swapped = map[string]string{"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
@@ -228,12 +339,12 @@ func oneOf(l, r ast.Node, o op) (conjunct, bool) {
 }
 
 // eitherOf turns a == "x" || a == "y" into a in ["x", "y"].
-func eitherOf(x *ast.BinaryNode) (conjunct, bool) {
-	l, ok := conjunctOf(x.Left)
+func (g *language) eitherOf(x *ast.BinaryNode) (conjunct, bool) {
+	l, ok := g.conjunctOf(x.Left)
 	if !ok || l.op != opIs {
 		return l, false
 	}
-	r, ok := conjunctOf(x.Right)
+	r, ok := g.conjunctOf(x.Right)
 	if !ok || r.op != opIs || r.field != l.field {
 		return l, false
 	}

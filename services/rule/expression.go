@@ -42,6 +42,7 @@ type language struct {
 	data   *data
 	zone   *time.Location
 	serial int
+	tests  map[string]func(string) bool // functions of one text, by the names made for them
 }
 
 // allowedBuiltins are the functions of expr that a rule may call: they cost no
@@ -63,7 +64,7 @@ func newLanguage(data *data, zone *time.Location) *language {
 	for _, name := range []string{"all", "none", "any", "one", "filter", "map", "count", "sum", "find", "findIndex", "findLast", "findLastIndex", "groupBy", "sortBy", "reduce"} {
 		c.Functions[name] = &builtin.Function{Name: name, Func: func(...any) (any, error) { return nil, errors.New("not a function") }}
 	}
-	return &language{config: c, data: data, zone: zone}
+	return &language{config: c, data: data, zone: zone, tests: map[string]func(string) bool{}}
 }
 
 // problem is an error at a rune of an expression.

@@ -75,6 +75,15 @@ func (v *vetter) function(n *ast.Node, name string, fn func([]any) any, signatur
 	*n = call
 }
 
+// test is function for a test of one text; the index calls it without the VM
+// when its argument is a field.
+func (v *vetter) test(n *ast.Node, name string, f func(string) bool, arg ast.Node) {
+	v.function(n, name, func(a []any) any { return f(a[0].(string)) }, new(func(string) bool), arg)
+	if v.problem == nil {
+		v.tests[fmt.Sprintf("%s_%d", name, v.serial)] = f
+	}
+}
+
 var loops = []string{"all", "none", "any", "one", "filter", "map", "find", "findIndex", "findLast", "findLastIndex", "groupBy", "sortBy", "reduce"}
 
 var aggregates = []string{"count", "rate", "sum", "avg", "min", "max", "distinct", "share", "p50", "p90", "p95", "p99"}
@@ -114,7 +123,7 @@ func (v *vetter) call(n *ast.Node, x *ast.CallNode, depth int) {
 	case "private":
 		if v.count(x, 1, 1) {
 			v.node(&x.Arguments[0], depth+1)
-			v.function(n, name, func(a []any) any { return isPrivate(a[0].(string)) }, new(func(string) bool), x.Arguments...)
+			v.test(n, name, isPrivate, x.Arguments[0])
 		}
 	case "allowance":
 		v.allowance(n, x)
@@ -190,7 +199,7 @@ func (v *vetter) inList(n *ast.Node, x *ast.CallNode) {
 	if l == nil {
 		return
 	}
-	v.function(n, "in_list", func(a []any) any { return l.has(a[0].(string)) }, new(func(string) bool), x.Arguments[0])
+	v.test(n, "in_list", l.has, x.Arguments[0])
 }
 
 func (v *vetter) lookup(n *ast.Node, x *ast.CallNode) {
@@ -248,10 +257,10 @@ func (v *vetter) cidr(n *ast.Node, x *ast.CallNode) {
 		nets = append(nets, p)
 	}
 	v.node(&x.Arguments[0], 1)
-	v.function(n, "cidr", func(a []any) any {
-		ip, err := netip.ParseAddr(a[0].(string))
+	v.test(n, "cidr", func(s string) bool {
+		ip, err := netip.ParseAddr(s)
 		return err == nil && slices.ContainsFunc(nets, func(p netip.Prefix) bool { return p.Contains(ip.Unmap().WithZone("")) })
-	}, new(func(string) bool), x.Arguments[0])
+	}, x.Arguments[0])
 }
 
 func parseNet(s string) (netip.Prefix, error) {

@@ -73,7 +73,7 @@ func FuzzExpression(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			native, rest := split(v.node)
+			native, rest := l.split(v.node)
 			machine := newMachine(time.UTC)
 			for row := range batch.Rows() {
 				machine.at(batch, row)
@@ -106,8 +106,13 @@ func TestPartsTestedInPlaceAgreeWithTheVM(t *testing.T) {
 		e.SessionID = []string{"s1", "s2", ""}[i%3]
 	}
 	batch := encode(t, events)
-	l := newLanguage(&data{}, time.UTC)
+	nets := &list{List: List{Name: "nets", Type: "cidr"}}
+	nets.fill([]string{"10.0.1.0/24"})
+	l := newLanguage(&data{lists: map[string]*list{"nets": nets}}, time.UTC)
 	for _, text := range []string{
+		`source.ip contains "1"`, `source.ip startsWith "10.0.1"`, `source.ip endsWith ".7"`, `source.ip matches "\\.1?7$"`, `not (source.ip contains "2")`, `not (not (source.ip contains "2"))`,
+		`in_list(source.ip, "nets")`, `!in_list(source.ip, "nets")`, `cidr(source.ip, "10.0.2.0/23", "10.0.9.9")`, `private(source.ip)`,
+		`kind == "user" || bytes > 700`, `kind == "user" && bytes > 500 || source.ip contains "9" && duration > 1 or session.id == "s2"`, `(kind == "user" || bytes > 700) && (duration > 2 || kind != "system")`,
 		`kind == "user"`, `"user" == kind`, `kind != "user"`, `not (kind == "user")`, `!(kind != "user")`,
 		`kind in ["user", "system"]`, `kind not in ["user", ""]`, `!(kind in ["user"])`, `kind == "user" or kind == "" || kind in ["x", "system"]`,
 		`session.id == "s1"`, `session.id in ["s1", "s2"]`, `kind == ""`,
@@ -119,7 +124,7 @@ func TestPartsTestedInPlaceAgreeWithTheVM(t *testing.T) {
 		if p != nil {
 			t.Fatal(p)
 		}
-		native, rest := split(v.node)
+		native, rest := l.split(v.node)
 		if rest != nil {
 			t.Errorf("%s is not tested in place", text)
 		}

@@ -101,8 +101,10 @@ func newIndex(rules []*Rule) *index {
 // after the rare and before the common.
 func (c *conjunct) cost(shared map[fieldValue]int) int {
 	switch {
+	case c.op == opText || c.op == opAny:
+		return 1 << 28 // the dearest of the rare
 	case rank(c.field) == 9:
-		return 1 << 30
+		return 1 << 27
 	case c.op == opIs && c.values == nil:
 		return shared[fieldValue{c.field, c.one}]
 	case c.op >= opLess && c.op <= opEqual:

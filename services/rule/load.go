@@ -298,7 +298,7 @@ func fieldsOf(rules []*Rule) event.FieldSet {
 			continue
 		}
 		for i := range r.conjuncts {
-			all |= needs(r.conjuncts[i].field)
+			r.conjuncts[i].eachField(func(f int) { all |= needs(f) })
 		}
 		if r.residual != nil {
 			all |= r.residual.need

@@ -260,8 +260,8 @@ func (l *loader) compileRule(d *document, s *source) {
 	if match == nil || s.Kind == "threshold" && cond == nil {
 		return
 	}
-	rest := match.node
-	s.conjuncts, rest = split(match.node)
+	conjuncts, rest := l.language.split(match.node)
+	s.conjuncts = conjuncts
 	if rest != nil {
 		p, err := l.language.compile(match, rest)
 		if err != nil {
