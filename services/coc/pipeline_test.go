@@ -131,7 +131,7 @@ func TestRealAuthLogThroughTheWholePipeline(t *testing.T) {
 
 	// Twice adds nothing and says so; a copy under another name is the same file.
 	out, errs, code := coc(t, "import", "--data", data, "--format", "sshd", "--year", "2016", log)
-	if code != 0 || !strings.Contains(out+errs, "already") {
+	if code != 0 || !strings.Contains(out+errs, "nothing added") {
 		t.Errorf("the second import ended with %d and said %q %q", code, out, errs)
 	}
 	if n := count(t, data, "SELECT count() FROM events"); n != 7446 {
@@ -243,7 +243,7 @@ func TestAPlantedNameIsNowhereKeptButSealed(t *testing.T) {
 	post := func(body string) {
 		t.Helper()
 		file := filepath.Join(t.TempDir(), "token")
-		secret := strings.TrimSpace(must(t, "token", "new", "--data", data, "--role", "intake", "--source", "http", "--tenant-glob", "*", "--expires", "1d", "--quiet"))
+		secret := strings.TrimSpace(must(t, "token", "new", "--data", data, "--role", "intake", "--source", "http", "--tenant-glob", "*", "--expires", "1d"))
 		if err := os.WriteFile(file, []byte(secret), 0o600); err != nil {
 			t.Fatal(err)
 		}

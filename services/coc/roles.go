@@ -73,7 +73,7 @@ func (n *node) through(eng *engine.Engine, sk *sink.Sink) func(context.Context) 
 		defer mu.Unlock()
 		at := eng.Through()
 		if judged == confirmed && at > confirmed {
-			last, err := n.lastFinding(ctx)
+			last, err := n.bus.LastFinding(ctx)
 			if err != nil {
 				return collector.Positions{}, err
 			}
@@ -84,19 +84,6 @@ func (n *node) through(eng *engine.Engine, sk *sink.Sink) func(context.Context) 
 		}
 		return collector.Positions{Engine: at, Sink: min(sk.Through(), confirmed)}, nil
 	}
-}
-
-func (n *node) lastFinding(ctx context.Context) (uint64, error) {
-	streams, err := n.bus.Info(ctx)
-	if err != nil {
-		return 0, err
-	}
-	for _, s := range streams {
-		if s.Name == "FINDINGS" {
-			return s.LastSeq, nil
-		}
-	}
-	return 0, errors.New("the bus has no stream FINDINGS: restart coc, which makes it")
 }
 
 type consoleParts struct {
