@@ -25,6 +25,9 @@ const (
 	// answered (the API gives up after 90 s).
 	dialTimeout   = 5 * time.Second
 	headerTimeout = 2 * time.Minute
+	// patience is how long a command waits, all in all, when it is told that it
+	// asks too often.
+	patience = 20 * time.Second
 	// maxAnswer bounds an answer that is read whole: 100,000 findings of 4 KiB.
 	maxAnswer = 512 << 20
 	// maxErrorBody bounds the text of an error.
@@ -140,31 +143,56 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 	if len(query) > 0 {
 		address += "?" + query.Encode()
 	}
-	var send io.Reader
+	var data []byte
 	if body != nil {
-		data, err := json.Marshal(body)
-		if err != nil {
+		var err error
+		if data, err = json.Marshal(body); err != nil {
 			return nil, fmt.Errorf("cannot write the request: %w", err)
 		}
-		send = bytes.NewReader(data)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, address, send)
+	for waited := time.Duration(0); ; {
+		resp, err := c.send(ctx, method, address, data)
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode < 300 {
+			return resp.Body, nil
+		}
+		wait, err := time.ParseDuration(resp.Header.Get("Retry-After") + "s")
+		tooOften := resp.StatusCode == http.StatusTooManyRequests && err == nil && wait > 0 && waited+wait <= patience
+		err = c.refused(resp)
+		_ = resp.Body.Close() // it was read
+		if !tooOften {        // what else is refused may have been done
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(wait):
+			waited += wait
+		}
+	}
+}
+
+// send sends a request once.
+func (c *client) send(ctx context.Context, method, address string, data []byte) (*http.Response, error) {
+	var body io.Reader
+	if data != nil {
+		body = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, address, body)
 	if err != nil {
 		return nil, fmt.Errorf("cannot ask %s: %w", c.url, err)
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
-	if body != nil {
+	if data != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.unreachable(err)
 	}
-	if resp.StatusCode < 300 {
-		return resp.Body, nil
-	}
-	defer resp.Body.Close()
-	return nil, c.refused(resp)
+	return resp, nil
 }
 
 func (c *client) unreachable(err error) error {

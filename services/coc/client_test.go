@@ -168,3 +168,30 @@ func TestAStreamThatBreaksIsNotTakenForItsEnd(t *testing.T) {
 		t.Error("a tail that ended without a word was fine")
 	}
 }
+
+func TestACommandThatAsksTooOftenWaits(t *testing.T) {
+	asked := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		body := make([]byte, 10)
+		n, _ := r.Body.Read(body)
+		switch {
+		case asked == 1:
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(429)
+		case asked == 2 && string(body[:n]) == `{"a":1}`:
+			fmt.Fprint(w, `{}`)
+		default:
+			w.Header().Set("Retry-After", "3600")
+			w.WriteHeader(429)
+		}
+	}))
+	defer s.Close()
+	c := &client{http: newHTTP(headerTimeout), url: s.URL, token: "t"}
+	if err := c.ask(t.Context(), "POST", "/", nil, map[string]int{"a": 1}, nil); err != nil || asked != 2 {
+		t.Errorf("%v after %d requests", err, asked)
+	}
+	if err := c.get(t.Context(), "/", nil, nil); err == nil || asked != 3 {
+		t.Errorf("told to wait an hour: %v after %d requests", err, asked)
+	}
+}

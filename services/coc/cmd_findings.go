@@ -58,9 +58,17 @@ func (c *FindingsCmd) Run(g *Globals) error {
 		return err
 	}
 	if c.JSON {
+		noteMore(g, list.More)
 		return writeFindings(g.Stdout, list.Findings)
 	}
 	return c.table(g, &list)
+}
+
+// noteMore tells, apart from the JSON lines, that they are not all there are.
+func noteMore(g *Globals, more bool) {
+	if more {
+		fmt.Fprintln(g.Stderr, "coc: this is not all: raise --limit, or narrow down what you ask for")
+	}
 }
 
 func checkWhen(flag, text string, now time.Time) error {

@@ -58,7 +58,7 @@ func TestWrongUseEndsWithTwoAndSaysWhat(t *testing.T) {
 		{"tenants --from 2026-01-01", "--times"},
 		{"usage --from 1-1-2026", "2026-11-23"},
 		{"sql", "query"},
-		{"sql --limit 0 x", "--limit"},
+		{"sql --limit -1 x", "--limit"},
 		{"tail --limit -1", "--limit"},
 		{"ledger --from x", "--from"},
 		{"token new --role king --expires 1d", "king"},

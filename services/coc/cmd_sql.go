@@ -16,17 +16,25 @@ import (
 // maxStatement bounds a statement that is read from a file or a pipe.
 const maxStatement = 128 << 10
 
+// maxRows is the most rows an instance gives to one statement.
+const maxRows = 1_000_000
+
 // SQLCmd asks ClickHouse.
 type SQLCmd struct {
 	Client ClientFlags `embed:""`
 	Query  string      `arg:"" help:"One SELECT in ClickHouse's SQL; - reads it from standard input."`
 	JSON   bool        `name:"json" help:"Print JSON, one row a line, by column name (default: a table)."`
-	Limit  int         `default:"10000" placeholder:"N" help:"At most so many rows, 1 to 1000000 (default: ${default})."`
+	Limit  int         `placeholder:"N" help:"At most so many rows, 1 to 1000000 (default: 10000 as a table, 1000000 as JSON)."`
 }
 
 // Run asks and prints rows as they come.
 func (c *SQLCmd) Run(g *Globals) error {
-	if err := checkLimit(c.Limit, 1_000_000); err != nil {
+	if c.Limit == 0 {
+		if c.Limit = 10_000; c.JSON {
+			c.Limit = maxRows
+		}
+	}
+	if err := checkLimit(c.Limit, maxRows); err != nil {
 		return err
 	}
 	query, err := c.statement(g.Stdin)

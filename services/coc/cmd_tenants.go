@@ -55,6 +55,7 @@ func (c *TenantsCmd) Run(g *Globals) error {
 		return err
 	}
 	if c.JSON {
+		noteMore(g, list.More)
 		return writeLines(g.Stdout, list.Rows)
 	}
 	return c.standing(g.Stdout, &list)
@@ -142,6 +143,7 @@ func (c *TenantsCmd) times(g *Globals, cl *client) error {
 		return err
 	}
 	if c.JSON {
+		noteMore(g, list.More)
 		return writeLines(g.Stdout, list.Rows)
 	}
 	if list.Simulated {

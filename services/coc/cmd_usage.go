@@ -34,6 +34,7 @@ func (c *UsageCmd) Run(g *Globals) error {
 		return err
 	}
 	if c.JSON {
+		noteMore(g, list.More)
 		return usageJSON(g.Stdout, &list)
 	}
 	return c.table(g.Stdout, &list)

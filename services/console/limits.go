@@ -32,8 +32,8 @@ const (
 
 	// tokenRate and tokenBurst bound the requests of one token, per second:
 	// scripts that poll are fine, a loop without a pause is not.
-	tokenRate  = 20
-	tokenBurst = 100
+	tokenRate  = 50
+	tokenBurst = 200
 	// failEvery and failBurst bound attempts with a wrong token from one
 	// address (IPv6: from one /64).
 	failEvery = 6 * time.Second
