@@ -299,10 +299,10 @@ func (k *key) findLast() {
 func (r *Runner) judgeFolded(rule *Rule, k *key) {
 	w, p := rule.spec, k.panes
 	early := 0
-	for early < len(k.entries) && k.entries[early].time <= p.through {
+	for early < len(k.entries) && k.entries[early].time < p.through {
 		early++
 	}
-	at := int64(never) // where the window ended
+	at := p.through // where the window ended
 	for i := len(k.entries) - 1; i >= early; i-- {
 		if k.entries[i].flags&judged != 0 {
 			at = k.entries[i].time
@@ -334,7 +334,7 @@ func (r *Runner) judgeFolded(rule *Rule, k *key) {
 
 // rewind makes the window that ends at a time anew.
 func (k *key) rewind(w *windowSpec, at int64) {
-	lo := searchEntry(k.entries, func(e *entry) bool { return e.time > at-w.length || at == never })
+	lo := searchEntry(k.entries, func(e *entry) bool { return e.time > at-w.length })
 	hi := searchEntry(k.entries, func(e *entry) bool { return e.time > at })
 	k.lo, k.hi = int32(lo), int32(lo)
 	if k.agg != nil {
@@ -377,13 +377,6 @@ func (k *key) fold(w *windowSpec) {
 	for i := range n {
 		k.freeze(w, i)
 		k.panes.fold(w, k, i)
-	}
-	// Entries of one time must not be parted: a straggler of that time would go
-	// to the panes, and so must they.
-	for n < len(k.entries) && k.entries[n].time <= k.panes.through {
-		k.freeze(w, n)
-		k.panes.fold(w, k, n)
-		n++
 	}
 	k.cut(w, n)
 	if k.agg != nil {

@@ -10,7 +10,7 @@ import (
 // its last event is, so a window may hold at most one pane's events too many.
 type panes struct {
 	list    []pane // by index
-	through int64  // the latest time folded: entries are younger
+	through int64  // the latest time folded: no entry is older
 	lo      int    // list[lo:] are in the window
 	sums    *paneTotals
 }

@@ -195,30 +195,35 @@ func (r *Runner) Switch(set *Set) {
 					r.bytes[lane] -= s.bytes
 					continue
 				}
-				if rule.Logic != s.rule.Logic || !sameZone {
-					s.closeFindings()
-				}
+				same := rule.Logic == s.rule.Logic && sameZone
 				s.rule = rule
+				if !same {
+					r.bytes[lane] += s.closeFindings()
+				}
 				l.store(rule) // grows
 				l.stores[rule.index] = s
 			}
 		}
 	}
 	r.set = set
+	runs := r.machine.runs
 	r.machine = newMachine(set.zone)
+	r.machine.runs = runs
 	r.look = lookup{}
 	r.stats = newStats(set, r.stats)
 }
 
 // closeFindings forgets findings and makes past answers final: they belong to
-// another logic.
-func (s *store) closeFindings() {
+// another logic. It returns by how much the store became heavier.
+func (s *store) closeFindings() (grown int64) {
 	for _, k := range s.keys {
 		k.cells = nil
 		for i := range k.entries {
 			k.entries[i].flags = k.entries[i].flags&^fired | judged | final
 		}
+		grown += s.weigh(k)
 	}
+	return grown
 }
 
 // RuleStats is what a rule did since the Runner was made.

@@ -157,6 +157,29 @@ func TestAWindowThatGrowsSmallIsExactAgain(t *testing.T) {
 	}
 }
 
+// More events of one moment than are kept one by one.
+func TestAFloodOfOneMomentIsCounted(t *testing.T) {
+	s := newStream(t, thresholdRule("10m", "1h", "count >= 20000 && distinct(source.ip) > 0 && p50(bytes) >= 0"))
+	at := s.now
+	for range 4 {
+		events := manyEvents(6000)
+		for i := range events {
+			events[i].Time = at
+		}
+		s.send(at, events...)
+		s.Runner = moved(t, s.Runner)
+	}
+	list := s.c.standing()
+	if len(list) != 1 || list[0].Count != 24_000 || !list[0].Approximate {
+		t.Fatalf("%s", text(list))
+	}
+	s.send(at, tenant("t1", at+9*minute))
+	s.send(at, tenant("t1", at+11*minute))
+	if st := s.stat("r"); st.Suppressed != 1 {
+		t.Errorf("the flood counts nine minutes later and not eleven: %+v", st)
+	}
+}
+
 func FuzzRestore(f *testing.F) {
 	set := mixedSet(f)
 	r := NewRunner(set, RunnerOptions{})
