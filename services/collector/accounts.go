@@ -60,9 +60,25 @@ var accountStarts = []struct {
 	}},
 	{"add ", func(d *draft, rest string) bool { return d.member("group_member_added", rest, " to ") }},
 	{"delete ", func(d *draft, rest string) bool { return d.member("group_member_removed", rest, " from ") }},
+	{"user ", func(d *draft, rest string) bool { // gpasswd: "jan added by root to group sudo"
+		for _, m := range [...]struct{ did, to, action string }{
+			{" added by ", " to group ", "group_member_added"}, {" removed by ", " from group ", "group_member_removed"},
+		} {
+			user, rest, ok1 := strings.Cut(rest, m.did)
+			by, group, ok2 := strings.Cut(rest, m.to)
+			if ok1 && ok2 {
+				d.account(m.action, success, user)
+				d.label("group", group)
+				d.label("by", by)
+				d.person(by)
+				return true
+			}
+		}
+		return false
+	}},
 	{"change user ", func(d *draft, rest string) bool {
 		d.account("user_changed", success, quoted(rest))
-		if _, what, ok := cutLast(rest, "' "); ok {
+		if _, what, ok := strings.Cut(strings.TrimPrefix(rest, "'"), "' "); ok {
 			what, _ = cutWord(what)
 			d.label("changed", what)
 		}

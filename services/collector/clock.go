@@ -8,17 +8,15 @@ import "time"
 // backwards days before the one before it belongs to the next year (nobody
 // writes a log that disordered, and concatenated rotations overlap by less),
 // and one more than ahead days after it is a straggler from before the year
-// changed. A log that is followed has no first line: each line is in the latest
-// year in which it is not in the future.
+// changed. Where no year is named each line is in the latest year in which it is
+// not in the future: right for every log of less than a year that ends now.
 type clock struct {
 	zone *time.Location
 	// now bounds times without a year: they are at most a day in the future,
 	// for clocks and zones that disagree.
 	now func() time.Time
-	// year is that of the first line; 0: not known.
+	// year is that of the first line; 0: not known, then each line is for itself.
 	year int
-	// rolling says that lines stand in order, so that years follow one another.
-	rolling bool
 	// last is the last time seen, Unix milliseconds; 0: none.
 	last int64
 }
@@ -41,7 +39,7 @@ func (c *clock) resolve(month time.Month, day, hour, minute, second int) (int64,
 	var t time.Time
 	var ok bool
 	switch {
-	case c.rolling && c.last != 0:
+	case c.year != 0 && c.last != 0:
 		last := time.UnixMilli(c.last).In(c.zone)
 		t, ok = in(last.Year())
 		if back := last.Sub(t); back > backwards {
@@ -49,7 +47,7 @@ func (c *clock) resolve(month time.Month, day, hour, minute, second int) (int64,
 		} else if -back > ahead {
 			t, ok = in(last.Year() - 1)
 		}
-	case c.rolling && c.year != 0:
+	case c.year != 0:
 		t, ok = in(c.year)
 	default:
 		limit := c.now().Add(24 * time.Hour)

@@ -68,7 +68,7 @@ type importParser struct {
 // that a repetition reads the same.
 func newImportParser(o ImportOptions, zone *time.Location, ref, last int64) *importParser {
 	p := &importParser{o: o}
-	p.parser = newLineParser(o.Format, zone, func() time.Time { return time.UnixMilli(ref) }, o.Year, true)
+	p.parser = newLineParser(o.Format, zone, func() time.Time { return time.UnixMilli(ref) }, o.Year)
 	p.parser.clock.last = last
 	p.parser.host, p.parser.tenant = o.Host, o.Tenant
 	for k, v := range o.Labels {

@@ -307,7 +307,11 @@ func (j *journalReader) draft(d *draft, e *journalEntry) int {
 // plain keeps an entry whose parts are not acceptable as its message alone; one
 // whose time is refused stays refused.
 func (j *journalReader) plain(d *draft) {
-	*d = draft{Event: event.Event{Time: d.Time, Message: d.Message, TenantID: d.TenantID, Marks: d.Marks}}
+	names := d.names
+	if d.UserName != "" && len(names) < limitNames {
+		names = append(names, d.UserName)
+	}
+	*d = draft{Event: event.Event{Time: d.Time, Message: d.Message, TenantID: d.TenantID, Marks: d.Marks}, names: names}
 	d.what(kindSystem, actionLine, "")
 	d.Mark("unparsed:message")
 }

@@ -15,6 +15,8 @@ const (
 	// limitTag bounds a syslog program name with its pid; beyond it a colon
 	// belongs to the message.
 	limitTag = 128
+	// limitHost bounds a host's name as event does; a longer word is no host.
+	limitHost = 512
 	// limitNames bounds the further names a parser notes for one event.
 	limitNames = 4
 	// minName is the shortest name that is replaced in texts: one letter would

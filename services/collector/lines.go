@@ -60,12 +60,12 @@ type lineParser struct {
 	lastHeader   header
 }
 
-// newLineParser returns a parser of one log. A year of 0 finds the year from
-// now; rolling says that the lines stand in order.
-func newLineParser(format string, zone *time.Location, now func() time.Time, year int, rolling bool) *lineParser {
+// newLineParser returns a parser of one log. year is that of its first line; 0
+// finds each line's year from now.
+func newLineParser(format string, zone *time.Location, now func() time.Time, year int) *lineParser {
 	return &lineParser{
 		format: format,
-		clock:  clock{zone: zone, now: now, year: year, rolling: rolling},
+		clock:  clock{zone: zone, now: now, year: year},
 		bounds: func() event.Bounds { return event.Bounds{Now: now()} },
 	}
 }
@@ -172,13 +172,23 @@ func (p *lineParser) complete(d *draft) {
 // plain takes back all that was read from a line whose parts are not
 // acceptable, such as a name of 600 bytes: the line itself is kept.
 func (p *lineParser) plain(d *draft) {
-	at, message, marks := d.Time, d.Message, d.Marks
+	at, message, marks, host, tag := d.Time, d.Message, d.Marks, d.HostName, d.ProcessName
 	if at < event.MinTime || at >= event.MaxTime {
 		at = 0
 	}
-	*d = draft{Event: event.Event{Time: at, Message: message, Marks: marks, Labels: d.Labels[:0]}}
+	names := d.names
+	if d.UserName != "" && len(names) < limitNames {
+		names = append(names, d.UserName)
+	}
+	*d = draft{Event: event.Event{Time: at, Message: message, Marks: marks, Labels: d.Labels[:0]}, names: names}
 	d.what(kindSystem, actionLine, "")
 	d.Mark("unparsed:message")
+	if len(host) <= limitHost {
+		d.HostName = host
+	}
+	if len(tag) <= limitTag {
+		d.ProcessName = tag
+	}
 	if at == 0 {
 		p.guessTime(d)
 	}
@@ -237,7 +247,7 @@ func TestLine(line string, o LineOptions) (format string, events []event.Event, 
 	if o.Format == "" {
 		o.Format = guessFormat([]string{line})
 	}
-	p := newLineParser(o.Format, o.Zone, func() time.Time { return o.Now }, o.Year, o.Year != 0)
+	p := newLineParser(o.Format, o.Zone, func() time.Time { return o.Now }, o.Year)
 	p.host, p.tenant = o.Host, o.Tenant
 	drafts, err := p.parse(line)
 	if err != nil {

@@ -59,7 +59,7 @@ func parseAll(t *testing.T, p *lineParser, lines []string) []event.Event {
 
 func TestARealAuthLogGivesItsKnownNumbers(t *testing.T) {
 	lines := sharedLines(t, "logs/sshd_auth.log")
-	p := newLineParser(formatSSHD, time.UTC, fixed(testNow), 2016, true)
+	p := newLineParser(formatSSHD, time.UTC, fixed(testNow), 2016)
 	events := parseAll(t, p, lines)
 	if len(events) != 7446 {
 		t.Errorf("%d events, want 7446", len(events))
@@ -116,7 +116,7 @@ func guessers(failed []event.Event, least int) map[string]bool {
 
 func TestEveryLineOfARealAccessLogBecomesAnEvent(t *testing.T) {
 	lines := sharedLines(t, "logs/apache_access_10k.log")
-	p := newLineParser(formatAccess, time.UTC, fixed(testNow), 0, true)
+	p := newLineParser(formatAccess, time.UTC, fixed(testNow), 0)
 	events := parseAll(t, p, lines)
 	if len(events) != 10_000 {
 		t.Fatalf("%d events, want 10000", len(events))

@@ -30,7 +30,7 @@ func startLogfile(c *Collector, s *sourceState) func(context.Context) error {
 			}
 			zone = z
 		}
-		f := &follower{s: s, pack: s.packer(), parser: newLineParser(s.Format, zone, c.cfg.Bus.Now, 0, false)}
+		f := &follower{s: s, pack: s.packer(), parser: newLineParser(s.Format, zone, c.cfg.Bus.Now, 0)}
 		f.parser.host, f.parser.tenant = s.Host, s.Tenant
 		for k, v := range s.Labels {
 			f.parser.labels = append(f.parser.labels, event.Label{Key: k, Value: v})

@@ -71,8 +71,8 @@ func (d *draft) peer(s string) string {
 	d.address(address)
 	if port, after, ok := strings.Cut(strings.TrimPrefix(rest, "port "), " "); strings.HasPrefix(rest, "port ") {
 		port = strings.TrimRight(port, ":.,")
-		if p, tail, cut := strings.Cut(port, ":"); cut { // "port 22:11: reason"
-			port, after, ok = p, tail+" "+after, true
+		if p, code, cut := strings.Cut(port, ":"); cut { // "port 22:11: reason"
+			port, after, ok = p, code+": "+after, true
 		}
 		if digits(port) {
 			d.label("port", port)
@@ -107,6 +107,10 @@ func (d *draft) address(s string) {
 // user sets user.name; "(unknown)" and the like are no names.
 func (d *draft) user(name string) {
 	name = strings.Trim(name, "'\"`")
+	if clean := printable(name); clean != name {
+		d.person(name) // stands so in the message
+		name = clean
+	}
 	switch name {
 	case "", "(unknown)", "UNKNOWN", "-", "?":
 		return

@@ -128,7 +128,7 @@ func ParseSources(name string, data []byte) (*SourceSet, error) {
 		p.at(line, 1, "the line holds a byte that is no text (0x%02x)", data[i])
 		return nil, p.err()
 	}
-	file, err := parser.ParseBytes(data, 0)
+	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		var y yaml.Error
 		if errors.As(err, &y) && y.GetToken() != nil && y.GetToken().Position != nil {

@@ -42,6 +42,7 @@ func readHeader(line string, c *clock) header {
 	}
 	h := header{time: at, ok: true}
 	h.host, rest = cutWord(rest)
+	h.host = printable(h.host)
 	if strings.HasSuffix(h.host, ":") {
 		// No host: what looked like one is the tag.
 		rest = h.host + " " + rest
@@ -70,7 +71,7 @@ func (h *header) readTag(rest string) {
 		}
 		tag = tag[:open]
 	}
-	h.tag = baseName(tag)
+	h.tag = printable(baseName(tag))
 }
 
 // readHeader5424 reads what follows the version of an RFC 5424 line: time,
@@ -93,7 +94,7 @@ func readHeader5424(rest string) (header, bool) {
 	if n, err := strconv.ParseInt(pid, 10, 32); err == nil && n >= 0 {
 		h.pid, h.hasPID = n, true
 	}
-	h.host, h.tag = noDash(h.host), baseName(noDash(h.tag))
+	h.host, h.tag = printable(noDash(h.host)), printable(baseName(noDash(h.tag)))
 	switch {
 	case rest == "-":
 		rest = ""

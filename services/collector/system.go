@@ -18,10 +18,10 @@ func readCron(d *draft, msg string) bool {
 	switch what {
 	case "CMD":
 		d.what(kindProcess, "cron_job", success)
-		d.command(strings.TrimSuffix(arg, ")"))
+		d.command(strings.TrimSpace(strings.TrimSuffix(arg, ")")))
 	case "CMDEND":
 		d.what(kindProcess, "cron_job_ended", success)
-		d.command(strings.TrimSuffix(arg, ")"))
+		d.command(strings.TrimSpace(strings.TrimSuffix(arg, ")")))
 	default:
 		return false
 	}
@@ -38,7 +38,7 @@ func readLogind(d *draft, msg string) bool {
 			return false
 		}
 		d.what(kindUser, "session_created", success)
-		d.SessionID = strings.Trim(session, "'")
+		d.SessionID = printable(strings.Trim(session, "'"))
 		user, class, _ := strings.Cut(rest, " with class ")
 		d.user(strings.TrimSuffix(user, "."))
 		class, kind, _ := strings.Cut(class, " and type ")
@@ -46,11 +46,11 @@ func readLogind(d *draft, msg string) bool {
 		d.label("session_type", strings.Trim(kind, "'."))
 	case strings.HasPrefix(msg, "Removed session "):
 		d.what(kindUser, "session_removed", success)
-		d.SessionID = strings.Trim(strings.TrimSuffix(msg[len("Removed session "):], "."), "'")
+		d.SessionID = printable(strings.Trim(strings.TrimSuffix(msg[len("Removed session "):], "."), "'"))
 	case strings.HasPrefix(msg, "Session ") && strings.Contains(msg, " logged out."):
 		session, _, _ := between(msg, "Session ", " logged out.")
 		d.what(kindUser, "logout", success)
-		d.SessionID = strings.Trim(session, "'")
+		d.SessionID = printable(strings.Trim(session, "'"))
 	default:
 		return false
 	}
@@ -86,7 +86,7 @@ func (d *draft) unit(action, outcome, what string) {
 		d.person(user)
 	}
 	if named || strings.IndexByte(name, ' ') < 0 {
-		d.ResourceName = name
+		d.ResourceName = printable(name)
 		return
 	}
 	// Older systemd gives the description only: what somebody wrote.
