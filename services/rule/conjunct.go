@@ -191,9 +191,6 @@ func (l *language) conjunctOf(n ast.Node) (conjunct, bool) {
 	case *ast.BinaryNode:
 		switch x.Operator {
 		case "||":
-			if c, ok := l.eitherOf(x); ok {
-				return c, true
-			}
 			return l.anyOf(x)
 		case "in":
 			return oneOf(x.Left, x.Right, opIs)
@@ -252,18 +249,49 @@ func textOperator(x *ast.BinaryNode) (conjunct, bool) {
 	return textTest(x.Left, test)
 }
 
-// anyOf takes an || whose parts can all be tested in place.
+// anyOf takes an || whose parts can all be tested in place. Each node is looked
+// at once: a long chain must not cost more than its length.
 func (l *language) anyOf(x *ast.BinaryNode) (conjunct, bool) {
 	c := conjunct{op: opAny, more: &further{}}
-	for _, n := range []ast.Node{x.Left, x.Right} {
+	ok := true
+	var walk func(ast.Node)
+	walk = func(n ast.Node) {
+		if b, is := n.(*ast.BinaryNode); is && b.Operator == "||" {
+			walk(b.Left)
+			walk(b.Right)
+			return
+		}
+		if !ok {
+			return
+		}
 		native, rest := l.split(n)
-		switch {
-		case rest != nil:
+		ok = rest == nil
+		c.more.any = append(c.more.any, native)
+	}
+	walk(x)
+	if !ok {
+		return c, false
+	}
+	if one, same := oneField(c.more.any); same {
+		return one, true
+	}
+	return c, true
+}
+
+// oneField turns a == "x" || a == "y" into a in ["x", "y"], which the index
+// can enter by.
+func oneField(any [][]conjunct) (conjunct, bool) {
+	c := conjunct{field: any[0][0].field, op: opIs, values: map[string]struct{}{}}
+	for _, all := range any {
+		p := &all[0]
+		if len(all) != 1 || p.op != opIs || p.field != c.field {
 			return c, false
-		case len(native) == 1 && native[0].op == opAny:
-			c.more.any = append(c.more.any, native[0].more.any...)
-		default:
-			c.more.any = append(c.more.any, native)
+		}
+		if p.values == nil {
+			c.values[p.one] = struct{}{}
+		}
+		for v := range p.values {
+			c.values[v] = struct{}{}
 		}
 	}
 	return c, true
@@ -334,28 +362,6 @@ func oneOf(l, r ast.Node, o op) (conjunct, bool) {
 			return c, false
 		}
 		c.values[s.Value] = struct{}{}
-	}
-	return c, true
-}
-
-// eitherOf turns a == "x" || a == "y" into a in ["x", "y"].
-func (g *language) eitherOf(x *ast.BinaryNode) (conjunct, bool) {
-	l, ok := g.conjunctOf(x.Left)
-	if !ok || l.op != opIs {
-		return l, false
-	}
-	r, ok := g.conjunctOf(x.Right)
-	if !ok || r.op != opIs || r.field != l.field {
-		return l, false
-	}
-	c := conjunct{field: l.field, op: opIs, values: map[string]struct{}{}}
-	for _, p := range []*conjunct{&l, &r} {
-		if p.values == nil {
-			c.values[p.one] = struct{}{}
-		}
-		for v := range p.values {
-			c.values[v] = struct{}{}
-		}
 	}
 	return c, true
 }

@@ -35,7 +35,7 @@ var functionTable = []Function{
 	{"max", "max(a, b)", "the greatest of numbers; in a condition max(f) is the greatest of the window"},
 	{"abs", "abs(n)", ""}, {"ceil", "ceil(n)", ""}, {"floor", "floor(n)", ""}, {"round", "round(n)", ""},
 	{"int", "int(x)", ""}, {"float", "float(x)", ""}, {"string", "string(x)", ""},
-	{"len", "len(text)", "in bytes of UTF-8, or characters as expr counts them"},
+	{"len", "len(text)", "in characters"},
 	{"lower", "lower(text)", ""}, {"upper", "upper(text)", ""}, {"trim", "trim(text)", ""},
 	{"hasPrefix", "hasPrefix(text, part)", ""}, {"hasSuffix", "hasSuffix(text, part)", ""}, {"indexOf", "indexOf(text, part)", "-1 when it is not there"},
 }

@@ -134,6 +134,26 @@ func TestAllErrorsOfAllFilesComeAtOnce(t *testing.T) {
 	}
 }
 
+// A chain as long as it may be loads at once, with || and && in turn.
+func TestLongChainsLoadQuickly(t *testing.T) {
+	for _, part := range []string{` or kind == "x"`, ` or bytes > 1 and kind == "y"`, ` or (bytes > 1 or len(message) > 2)`, ` and not (kind == "y" or bytes == 2)`} {
+		text := `kind == "a"`
+		for len(text)+len(part) < limitExpression && strings.Count(text, "not ") < limitDepth {
+			if next := text + part; strings.Count(next, "==")+strings.Count(next, ">") > 110 {
+				break
+			}
+			text += part
+		}
+		began := time.Now()
+		if _, err := tryLoad(t, map[string]string{"r.yaml": head + "match: '" + text + "'\n"}); err != nil {
+			t.Errorf("%s: %v", part, err)
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("%s: loading took %v", part, took)
+		}
+	}
+}
+
 func TestAFolderThatIsNone(t *testing.T) {
 	for _, dir := range []string{"/nowhere", "load_test.go"} {
 		if _, err := LoadDir(dir, Options{}); err == nil || !strings.Contains(err.Error(), dir) {
