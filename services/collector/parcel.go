@@ -47,7 +47,7 @@ type outcome struct {
 // measure sets rows and bytes. bytes is an upper bound of what the drafts take
 // in a batch, so that a parcel that fits by it fits.
 func (p *parcel) measure() {
-	p.rows, p.bytes = 0, 0
+	p.rows, p.bytes = 0, batchSize
 	var last *event.Event
 	for i := range p.drafts {
 		d := &p.drafts[i]
@@ -65,11 +65,15 @@ func (p *parcel) measure() {
 // measureText is measure for drafts that were read from text bytes: their texts
 // cannot be longer, so that they need not be looked at unless it is close.
 func (p *parcel) measureText(text int) {
-	p.rows, p.bytes = len(p.drafts), text+len(p.drafts)*fixedSize
+	p.rows, p.bytes = len(p.drafts), batchSize+text+len(p.drafts)*fixedSize
 	if p.bytes > event.LimitBatchBytes {
 		p.measure()
 	}
 }
+
+// batchSize is what a batch takes besides its events: the empty text in each
+// dictionary.
+const batchSize = 4 * 64
 
 // fixedSize is what one event takes without its texts: codes, numbers, offsets.
 var fixedSize = func() (n int) {
