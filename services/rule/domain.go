@@ -25,8 +25,9 @@ type heardMark struct {
 // laneState holds the stores of one lane, by index of their rules; nil until a
 // rule has a key there.
 type laneState struct {
-	stores []*store
-	swept  int64 // horizon at the last sweep
+	stores  []*store
+	swept   int64 // horizon at the last sweep
+	entered int64 // events since then
 }
 
 func newDomain(id string) *domain {
@@ -88,8 +89,31 @@ func (d *domain) advance(clock int64) {
 	d.horizon = max(d.horizon, h, floor)
 }
 
-// sweepEvery is how far the horizon moves between two sweeps of idle keys.
-const sweepEvery = time.Minute
+// sweepEvery is how far the horizon moves at least between two sweeps of idle
+// keys, and sweepLive how far it moves at most in the live domain. In between a
+// sweep waits until an eighth as many events came as there are keys, so that an
+// import that passes months in minutes does not spend its time sweeping.
+const (
+	sweepEvery = time.Minute
+	sweepLive  = 10 * time.Minute
+)
+
+func (l *laneState) due(d *domain) bool {
+	moved := d.horizon - l.swept
+	switch {
+	case d.horizon == never || l.swept != 0 && moved < sweepEvery.Milliseconds():
+		return false
+	case l.swept == 0 || d.id == "" && moved >= sweepLive.Milliseconds():
+		return true
+	}
+	keys := 0
+	for _, s := range l.stores {
+		if s != nil {
+			keys += len(s.keys)
+		}
+	}
+	return 8*l.entered >= int64(keys)
+}
 
 // sweepIdle closes cells, prunes windows and drops keys of which nothing is left.
 // It changes no finding; it frees memory, at moments that depend on the stream
@@ -97,10 +121,10 @@ const sweepEvery = time.Minute
 func (r *Runner) sweepIdle(d *domain) {
 	for lane := range d.lanes {
 		l := &d.lanes[lane]
-		if d.horizon < l.swept+sweepEvery.Milliseconds() && l.swept != 0 || d.horizon == never {
+		if !l.due(d) {
 			continue
 		}
-		l.swept = d.horizon
+		l.swept, l.entered = d.horizon, 0
 		for _, s := range l.stores {
 			if s != nil {
 				r.sweepStore(lane, s, d.horizon)

@@ -96,7 +96,9 @@ func (r *Runner) hit(d *domain, in *Input, rule *Rule, row int) {
 		st.late(in.Batch.Text(event.FCollector, row))
 		return
 	}
-	s := d.lanes[lane].store(rule)
+	l := &d.lanes[lane]
+	l.entered++
+	s := l.store(rule)
 	k := s.key(key)
 	e := r.entryOf(in.Batch, row, time)
 	if rule.Kind == "match" {

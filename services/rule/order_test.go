@@ -315,3 +315,53 @@ func text(v any) string {
 	}
 	return string(b)
 }
+
+// With marks that promise too much some events are late: they are counted and
+// do not matter otherwise, and what is in time may still come in any order.
+func TestLateEventsAreLeftOutAndCounted(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		i := rapid.IntRange(0, 9).Draw(t, "condition")
+		set := loadFiles(t, thresholdRule("10s", "1m", naiveConditions[i].text))
+		rule := set.rules[0]
+		n := &naive{window: rule.Window.Milliseconds(), grid: rule.cells, holds: naiveConditions[i].holds, key: func(e event.Event) string { return e.TenantID }}
+		events := shuffle(t, drawEvents(t, rapid.IntRange(1, 150).Draw(t, "n"), 20_000), 30)
+		lateness := rapid.Int64Range(0, 60_000).Draw(t, "lateness")
+		live := rapid.Bool().Draw(t, "live")
+		r, c := NewRunner(set, RunnerOptions{}), newCollected()
+		horizon, newest, late := int64(never), int64(never), int64(0)
+		var inTime []event.Event
+		for len(events) > 0 {
+			chunk := events[:min(len(events), rapid.IntRange(1, 12).Draw(t, "rows"))]
+			events = events[len(chunk):]
+			for _, e := range chunk {
+				newest = max(newest, e.Time)
+				switch {
+				case e.TenantID == "":
+				case e.Time < horizon:
+					late++
+				default:
+					inTime = append(inTime, e)
+				}
+			}
+			in := Input{Batch: encode(t, chunk), Collector: "c1", Mark: newest - lateness}
+			if live {
+				in.BusTime = newest + 1000
+			} else {
+				in.Import = "x"
+			}
+			horizon = max(horizon, in.Mark)
+			c.once(t, r.Message(in))
+			in.Batch.Release()
+			if rapid.IntRange(0, 5).Draw(t, "restart") == 0 {
+				late -= r.Stats()[0].Late // what it counted goes with it
+				r = moved(t, r)
+			}
+		}
+		if a, b := text(asNaive(c.standing())), text(n.findings(inTime)); a != b {
+			t.Fatalf("%s\n got %s\nwant %s", naiveConditions[i].text, a, b)
+		}
+		if got := r.Stats()[0].Late; got != late {
+			t.Fatalf("%d are counted as late, want %d", got, late)
+		}
+	})
+}

@@ -151,7 +151,7 @@ func (r *Runner) finding(d *domain, t *touched, c *cell, sum *found, before *cel
 	if !c.has {
 		f.Withdrawn = true
 		f.FirstSeen, f.LastSeen = f.Fired, f.Fired
-		f.How = "withdrawn: an event that came late was placed where it belongs in time, and with it nothing in this stretch of time fires the rule"
+		f.How = "Withdrawn: an event that came late was placed where it belongs in time, and with it nothing in this stretch of time fires the rule."
 		return f
 	}
 	f.Count, f.FirstSeen, f.LastSeen = sum.count, event.Stamp(sum.first), event.Stamp(sum.last)
@@ -184,11 +184,11 @@ func (r *Runner) eventID(m *mark) string {
 func how(rule *Rule, f *event.Finding) string {
 	var b strings.Builder
 	if rule.Kind == "match" {
-		fmt.Fprintf(&b, "%s matched between %s and %s; the rule asks for one",
+		fmt.Fprintf(&b, "%s matched between %s and %s; the rule asks for one.",
 			countOf(f.Count, "event"), event.FormatTime(int64(f.Cell.From)), event.FormatTime(int64(f.Cell.To)))
 		return b.String()
 	}
-	b.WriteString("over the " + spell(rule.Window) + " up to " + event.FormatTime(int64(f.Fired)) + " ")
+	b.WriteString("In the " + spell(rule.Window) + " up to " + event.FormatTime(int64(f.Fired)) + " ")
 	for i, t := range f.Terms {
 		switch {
 		case i > 0 && i == len(f.Terms)-1:
@@ -205,6 +205,7 @@ func how(rule *Rule, f *event.Finding) string {
 	if f.Approximate {
 		b.WriteString("; the window held more events than are counted one by one, so its start is exact to a 64th and distinct and percentiles are estimates")
 	}
+	b.WriteByte('.')
 	return b.String()
 }
 

@@ -147,7 +147,7 @@ func (d *decoder) domains(set *Set) (out []restored) {
 			c := d.text()
 			x.marks[c] = heardMark{d.int(), d.int()}
 		}
-		x.lane.swept = d.int()
+		x.lane.swept, x.lane.entered = d.int(), d.int()
 		d.stores(set, &x.lane)
 		out = append(out, x)
 		if d.err != nil {

@@ -61,6 +61,7 @@ func (r *Runner) Snapshot(lane int, w io.Writer) error {
 	for _, d := range r.domains {
 		e.domain(d)
 		e.int(d.lanes[lane].swept)
+		e.int(d.lanes[lane].entered)
 		e.lane(&d.lanes[lane])
 	}
 	e.w.WriteString(snapshotMagic)
