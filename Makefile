@@ -34,8 +34,8 @@ run: build ## Build and start everything in one process, watching this machine (
 build: tools library ## Build bin/coc, with the ClickHouse library beside it.
 	$(PURE) $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/coc ./services/coc
 
-test: build compiler ## Run every check and test: at most ten minutes on two cores.
-	@$(MAKE) --no-print-directory format vet staticcheck race
+test: build compiler ## Run every check and test, all of them even if one fails: at most ten minutes on two cores.
+	@$(MAKE) --no-print-directory -k format vet staticcheck race
 	@echo 'make test: all passed'
 
 test-long: test ## Run what takes longer as well: tests behind the tag "long", and each fuzz target for two minutes.
