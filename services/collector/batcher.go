@@ -47,7 +47,10 @@ type batcher struct {
 	queue chan *parcel
 	room  *semaphore.Weighted // bytes that wait
 	// closed is shut when no parcel is taken any more.
-	closed  chan struct{}
+	closed chan struct{}
+	// gate is held while a parcel is put without waiting, so that none slips in
+	// behind the last look into the queue.
+	gate    sync.RWMutex
 	closing sync.Once
 	waiting atomic.Int64 // events in queue and batch
 
@@ -121,21 +124,40 @@ func (b *batcher) tryPut(p *parcel) error {
 	}
 	p.from.pending.Add(1)
 	b.waiting.Add(int64(p.rows))
-	err := errFull
-	select {
-	case <-b.closed:
-		err = errStopped
-	default:
-		select {
-		case b.queue <- p:
-			return nil
-		default:
-		}
+	err := b.enqueue(p)
+	if err == nil {
+		return nil
 	}
 	p.from.pending.Add(-1)
 	b.waiting.Add(-int64(p.rows))
 	b.room.Release(int64(p.bytes))
 	return err
+}
+
+// enqueue puts a parcel into the queue if there is room.
+func (b *batcher) enqueue(p *parcel) error {
+	b.gate.RLock()
+	defer b.gate.RUnlock()
+	select {
+	case <-b.closed:
+		return errStopped
+	default:
+	}
+	select {
+	case b.queue <- p:
+		return nil
+	default:
+		return errFull
+	}
+}
+
+// shut lets no parcel in any more.
+func (b *batcher) shut() {
+	b.closing.Do(func() {
+		b.gate.Lock()
+		close(b.closed)
+		b.gate.Unlock()
+	})
 }
 
 func (b *batcher) refuse(name, reason string, n int64) {
@@ -213,7 +235,7 @@ func (b *batcher) run(ctx, end context.Context) (err error) {
 // drain flushes what is still in the queue, and closes it. Sources and handlers
 // have ended, or are told no.
 func (b *batcher) drain(end context.Context) {
-	b.closing.Do(func() { close(b.closed) })
+	b.shut()
 	for {
 		if p := b.carry; p != nil {
 			b.carry = nil
@@ -241,7 +263,11 @@ func (b *batcher) drain(end context.Context) {
 
 // giveUp tells whoever still waits that their parcels are not stored.
 func (b *batcher) giveUp(err error) {
-	b.closing.Do(func() { close(b.closed) })
+	b.shut()
+	if p := b.carry; p != nil {
+		b.carry = nil
+		b.finish(p, outcome{err: err})
+	}
 	for {
 		select {
 		case p := <-b.queue:

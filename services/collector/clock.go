@@ -1,6 +1,10 @@
 package collector
 
-import "time"
+import (
+	"time"
+
+	"github.com/opencoc/coc/services/event"
+)
 
 // clock gives times without a year, or without a zone, their place.
 //
@@ -26,8 +30,12 @@ const (
 	ahead     = 330 * 24 * time.Hour
 )
 
-// seen remembers a time that a line stated in full.
-func (c *clock) seen(at int64) { c.last = at }
+// seen remembers a time that a line stated in full, unless no event may have it.
+func (c *clock) seen(at int64) {
+	if at > event.MinTime && at < event.MaxTime {
+		c.last = at
+	}
+}
 
 // resolve finds the year of a time that states none.
 func (c *clock) resolve(month time.Month, day, hour, minute, second int) (int64, bool) {

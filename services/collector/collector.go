@@ -178,6 +178,11 @@ func (c *Collector) Run(ctx context.Context) error {
 		c.batch.set(stateStopped, "")
 		return nil
 	}
+	if err := c.checkKey(end); err != nil {
+		c.batch.giveUp(errStopped)
+		c.batch.set(stateStopped, err.Error())
+		return err
+	}
 	c.intake.remember(ctx)
 
 	var publisher errgroup.Group
@@ -191,6 +196,16 @@ func (c *Collector) Run(ctx context.Context) error {
 		err = errors.Join(err, saveErr)
 	}
 	return err
+}
+
+// checkKey refuses to run with an identity key that is not the house's: nothing
+// could be sealed. That the bus does not answer is found out later.
+func (c *Collector) checkKey(ctx context.Context) error {
+	_, err := c.seal.keys.of(ctx, "")
+	if errors.Is(err, errWrongKey) {
+		return fmt.Errorf("collector: %w", err)
+	}
+	return nil
 }
 
 // Run is New and Collector.Run for those who need no handlers.
@@ -207,6 +222,7 @@ func (c *Collector) runSources(ctx context.Context) {
 	var running sync.WaitGroup
 	c.intake.open()
 	for _, s := range c.sources {
+		s.began.Store(c.now())
 		switch {
 		case s.state == sourceOff:
 		case s.kind.start == nil:

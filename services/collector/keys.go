@@ -90,6 +90,9 @@ func newGCM(key []byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
+// errWrongKey says that the bus's keys belong to another identity key.
+var errWrongKey = errors.New("the keys on the bus were wrapped with another identity key than this process has: start it with the identity key of this house")
+
 // keyring holds the keys of tenants. They are random, one a tenant, made when
 // first needed, kept in the bus's bucket of keys wrapped with the instance's
 // identity key, and made once only: by compare-and-set.
@@ -169,7 +172,7 @@ func (r *keyring) load(ctx context.Context, id string) (*tenantKey, error) {
 func (r *keyring) unwrap(id string, wrapped []byte) (*tenantKey, error) {
 	key, err := opened(r.wrap, wrapped, wrapLabel(id))
 	if err != nil {
-		return nil, fmt.Errorf("the key %s on the bus was wrapped with another identity key than this process has: start it with the identity key of this house: %w", id, err)
+		return nil, fmt.Errorf("key %s: %w: %w", id, errWrongKey, err)
 	}
 	return newTenantKey(id, key)
 }

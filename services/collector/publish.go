@@ -171,7 +171,7 @@ func (b *batcher) store(end context.Context, m *bus.Meta, data []byte) (uint64, 
 			}
 			return seq, nil
 		case errors.Is(err, bus.ErrFenced), errors.Is(err, bus.ErrNumber):
-			b.log.Error("another collector publishes under this name: give each its own --collector-id", "collector", b.id, "error", err)
+			b.log.Error("another collector publishes under this name: give each an id of its own", "collector", b.id, "error", err)
 			if data, err = b.renumber(end, m); err != nil {
 				return 0, err
 			}

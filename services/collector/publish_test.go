@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/opencoc/coc/services/bus"
 	"github.com/opencoc/coc/services/event"
 )
@@ -244,5 +246,57 @@ func TestASourceThatPanicsIsStartedAgain(t *testing.T) {
 	}
 	if s.state != sourceFailed || !strings.Contains(s.detail, "a defect") || s.restarts.Load() != 1 {
 		t.Errorf("state %q, %q", s.state, s.detail)
+	}
+}
+
+func TestAnotherIdentityKeyIsRefusedAtTheStart(t *testing.T) {
+	h := testHouse(t, httpOnly, nil)
+	h.stop()
+	cfg := h.c.cfg
+	cfg.IdentityKey = bytes.Repeat([]byte{8}, 32)
+	if err := Run(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "identity key of this house") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestAConfigurationThatWouldFailLaterIsRefused(t *testing.T) {
+	h := testHouse(t, httpOnly, nil)
+	f := func(want string, change func(*Config)) {
+		t.Helper()
+		c := h.c.cfg
+		change(&c)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want …%s…", err, want)
+		}
+	}
+	f("no bus", func(c *Config) { c.Bus = nil })
+	f("state folder", func(c *Config) { c.StateDir = "" })
+	f("identity key", func(c *Config) { c.IdentityKey = []byte("short") })
+	f("id", func(c *Config) { c.ID = "a b" })
+	f("imports", func(c *Config) { c.ID = "import-1" })
+	f("bursts", func(c *Config) { c.Intake.Burst = 5 })
+	f("bodies", func(c *Config) { c.Intake.BodyBytes = 5 })
+}
+
+func TestMetricsAndStatusShowWhatWasDone(t *testing.T) {
+	h := testHouse(t, "sources:\n  - kind: http\n    expect: 1s\n", nil)
+	s := h.serve()
+	token := h.token("erp", "")
+	post(t, s.URL, token, ev(`,"message":"password=x"`), nil)
+	post(t, s.URL, token, "{}", nil)
+	eventually(t, "it has been quiet for a second", func() bool { return h.c.Status().Sources[0].Quiet })
+	text, err := json.Marshal(h.c.Status())
+	must(t, err)
+	for _, want := range []string{`"state":"publishing"`, `"events":1`, `"secrets":1`, `"missing_field":1`, `"quiet":true`, `"id":"test"`} {
+		if !bytes.Contains(text, []byte(want)) {
+			t.Errorf("status %s lacks %s", text, want)
+		}
+	}
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(h.c.Metrics())
+	families, err := r.Gather()
+	must(t, err)
+	if len(families) < 10 {
+		t.Errorf("%d metrics", len(families))
 	}
 }

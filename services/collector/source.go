@@ -86,7 +86,7 @@ type sourceState struct {
 	events, secrets, cut, unknown atomic.Int64
 	restarts                      atomic.Int64
 	lastEvent                     atomic.Int64 // time of the latest event
-	lastArrival                   atomic.Int64 // when the last event came, for expect
+	lastArrival, began            atomic.Int64 // when the last event came, and when the source started: for expect
 
 	mu      sync.Mutex
 	state   string

@@ -83,7 +83,7 @@ func (s *sourceState) status(now int64) SourceStatus {
 	out.State, out.Detail, out.Refused = s.state, s.detail, maps.Clone(s.refused)
 	s.mu.Unlock()
 	if s.Expect > 0 && out.State != sourceOff {
-		last := s.lastArrival.Load()
+		last := max(s.lastArrival.Load(), s.began.Load())
 		out.Quiet = last != 0 && time.Duration(now-last)*time.Millisecond > s.Expect
 	}
 	return out
