@@ -64,7 +64,7 @@ func (k *keeper) write(list []snapshot) {
 		switch {
 		case err == nil:
 			s.lane.checkpoint = saved // read again only after busy is free
-		case errors.Is(err, bus.ErrFull) || errors.Is(err, bus.ErrAway) || errors.Is(err, context.DeadlineExceeded):
+		case busy(err) || errors.Is(err, context.DeadlineExceeded):
 			k.engine.Log.Warn("a checkpoint could not be written; the next one is tried in its turn", "lane", s.lane.number, "error", err)
 			return
 		default:

@@ -48,7 +48,7 @@ func (l *leases) take(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case err != nil && !errors.Is(err, bus.ErrAway):
+		case err != nil && !busy(err):
 			return err
 		case err == nil && len(l.held) > 0:
 			return nil
@@ -65,6 +65,10 @@ func (l *leases) take(ctx context.Context) error {
 		}
 	}
 }
+
+// busy says that the bus cannot take anything now and may later: nothing that
+// an engine should end for.
+func busy(err error) bool { return errors.Is(err, bus.ErrAway) || errors.Is(err, bus.ErrFull) }
 
 // anyLost says whether a lane that we worked on is ours no more.
 func (l *leases) anyLost() bool {

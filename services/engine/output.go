@@ -3,11 +3,9 @@ package engine
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/opencoc/coc/services/bus"
 	"github.com/opencoc/coc/services/event"
 )
 
@@ -71,7 +69,7 @@ func (s *session) offer(ctx context.Context, l *lane, in uint64, parts [][]byte)
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case !errors.Is(err, bus.ErrFull) && !errors.Is(err, bus.ErrAway):
+		case !busy(err):
 			return fmt.Errorf("publish findings of message %d in lane %d: %w", in, l.number, err)
 		}
 		s.update(func(st *Status) { st.Problem = "waits for the bus: " + err.Error() })

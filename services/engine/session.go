@@ -200,7 +200,7 @@ func (s *session) chores(ctx context.Context) error {
 	}
 	if now.Sub(s.lookedAt) >= lanesEvery {
 		s.lookedAt = now
-		if changed, err := s.held.try(ctx); err != nil && !errors.Is(err, bus.ErrAway) {
+		if changed, err := s.held.try(ctx); err != nil && !busy(err) {
 			return err
 		} else if changed > 0 {
 			return errAgain
