@@ -164,6 +164,15 @@ func TestLimitCheckWantsReasons(t *testing.T) {
 	f("services/x/limits.go", "var a = 1", "the limit a gives no reason")
 }
 
+func TestBoundCheckWantsAPlaceForLimits(t *testing.T) {
+	a, limits := goFile(t, "services/bus/a.go", "package bus\n"), goFile(t, "services/bus/limits.go", "package bus\n")
+	oneComplaint(t, bounded("services/bus", []*source{a, limits}), "")
+	oneComplaint(t, bounded("services/bus", []*source{a}), "services/bus: no limits.go")
+	oneComplaint(t, bounded("services/coc", []*source{goFile(t, "services/coc/a.go", "package main\n")}), "")
+	oneComplaint(t, bounded("services/console/web", []*source{goFile(t, "services/console/web/a.go", "package web\n")}), "")
+	oneComplaint(t, bounded("schemas", []*source{goFile(t, "schemas/a.go", "package schemas\n")}), "")
+}
+
 func TestUnfinishedCheckFindsMarks(t *testing.T) {
 	f := func(comment, want string) {
 		t.Helper()

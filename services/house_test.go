@@ -213,7 +213,7 @@ func TestNothingIsMarkedUnfinished(t *testing.T) {
 	}
 }
 
-func TestPackagesHaveSpeakingNamesAndAPageEach(t *testing.T) {
+func TestPackagesHaveSpeakingNamesAPageAndLimits(t *testing.T) {
 	files := map[string][]*source{}
 	for _, s := range sources(t) {
 		if !s.test {
@@ -223,6 +223,7 @@ func TestPackagesHaveSpeakingNamesAndAPageEach(t *testing.T) {
 	for dir, list := range files {
 		complain(t, packageNamed(dir, list[0].file.Name.Name))
 		complain(t, packageDocumented(dir, list))
+		complain(t, bounded(dir, list))
 	}
 }
 

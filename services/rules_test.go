@@ -241,6 +241,22 @@ func receiver(f *ast.FuncDecl) string {
 	}
 }
 
+// bounded complains about a package of the floors below coc without a limits.go:
+// each of them takes something in from outside, and all bounds of a package stand
+// in one place.
+func bounded(dir string, files []*source) []string {
+	folder := folderOf(dir)
+	if floor, known := floors[folder]; !known || folder == "schemas" || floor > 2 || dir != "services/"+folder {
+		return nil
+	}
+	for _, s := range files {
+		if strings.HasSuffix(s.path, "/limits.go") {
+			return nil
+		}
+	}
+	return []string{fmt.Sprintf("%s: no limits.go: put every bound of buffers, requests and fields there as a named constant with its reason", dir)}
+}
+
 // units are no limits: kib, MiB.
 var units = regexp.MustCompile(`(?i)^[kmg]i?b$`)
 
