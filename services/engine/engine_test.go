@@ -318,6 +318,24 @@ func TestFindingsAreThoseOfTheRecordedStream(t *testing.T) {
 	}
 }
 
+// Whoever waits until the engine runs finds the rules in force.
+func TestARunningEngineHasItsRules(t *testing.T) {
+	h := newHouse(t)
+	e := h.start(Config{Set: ruleSet(t, 5)})
+	h.await("the engine runs", func() bool { return e.Status().Running })
+	h.publish("c1", logins(2000, 11), 500)
+	h.awaitThrough(e)
+	r, err := h.bus.Events(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if m, err := r.Next(t.Context()); err != nil || m.Meta.Control != bus.ControlRules {
+		t.Errorf("the first message is %+v, not the switch to the rules: %v", m.Meta, err)
+	}
+	h.check()
+}
+
 func TestARestartFindsTheSameOnce(t *testing.T) {
 	h := newHouse(t)
 	set := ruleSet(t, 5)

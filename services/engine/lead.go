@@ -16,10 +16,9 @@ const keyActive = "rules.active"
 
 // lead does what one engine does for all: the switch to the configured rules,
 // and the ticks. It belongs to the owner of lane 0.
-func (e *Engine) lead(ctx context.Context) {
+func (e *Engine) lead(ctx context.Context, switched bool) {
 	ticker := time.NewTicker(e.Tick)
 	defer ticker.Stop()
-	switched := e.Set == nil
 	for {
 		if !switched {
 			err := e.activate(ctx)

@@ -43,6 +43,12 @@ func (e *Engine) session(ctx context.Context, held *leases) (err error) {
 		return fmt.Errorf("read EVENTS from message %d: %w", from+1, err)
 	}
 	defer reader.Close()
+	// The configured rules are put in force before the engine says that it runs,
+	// so that who waits for that has no event judged by older rules, or by none.
+	switched := e.Set == nil || held.held[0] == nil
+	if !switched {
+		switched = e.activate(ctx) == nil // else lead tries again and says why
+	}
 	s := &session{Engine: e, held: held, cohorts: cohorts, reader: reader, keeper: newKeeper(e), checkpoint: time.Now(), lookedAt: time.Now()}
 	e.through.Store(from)
 	var lanes rule.Lanes
@@ -57,7 +63,7 @@ func (e *Engine) session(ctx context.Context, held *leases) (err error) {
 	go func() {
 		defer close(done)
 		if held.held[0] != nil {
-			e.lead(duties)
+			e.lead(duties, switched)
 		}
 	}()
 	defer func() {

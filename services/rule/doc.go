@@ -16,11 +16,24 @@
 // the message each touched key is judged once (judge.go), and what is true of
 // its cells of time (cell.go, grid.go) is published if it is news (publish.go).
 //
-// Order of arrival does not matter within the horizon: entries stand in order
-// of (time, identity), a straggler is placed where it belongs and what it
-// changes is judged again. The property test in order_test.go compares the
-// Runner with an evaluator of a few lines.
+// What is promised, exactly:
 //
-// The package never reads a clock or the environment, opens no connection and
-// starts no goroutine.
+//   - The window of an event at t holds all events of its key in (t - W, t],
+//     those of the same moment too. The event fires when the condition is true
+//     of that window. So firing is a property of the set of events: the order of
+//     arrival does not matter within the horizon. Entries stand in order of
+//     (time, identity); a straggler is placed where it belongs, and what it
+//     changes is judged again. order_test.go compares the Runner with an
+//     evaluator of a few lines.
+//   - All firings of a key in a cell of the grid are one finding. It is fired by
+//     the first of them, and counts the events from the start of that one's
+//     window to the last firing.
+//   - Up to MaxExact events of a key, in its window and the horizon behind it,
+//     all this is exact. Beyond, the oldest fold into panes, the finding says
+//     that it is approximate, and what was once said of an event stays.
+//   - Events older than the horizon, keys that had to go for lack of room and
+//     run-time errors are counted by rule, never silent.
+//
+// The package reads no environment, opens no connection and starts no
+// goroutine; the only clock it reads tells how long a rule's test took.
 package rule
