@@ -46,11 +46,10 @@ type hostReader struct {
 	every  time.Duration
 	drafts []draft
 
-	cpuBefore   *cpu.TimesStat
-	nicsBefore  map[string]net.IOCountersStat
-	nicsAt      time.Time
-	cores       int
-	failingText string
+	cpuBefore  *cpu.TimesStat
+	nicsBefore map[string]net.IOCountersStat
+	nicsAt     time.Time
+	cores      int
 }
 
 func startHost(c *Collector, s *sourceState) func(context.Context) error {

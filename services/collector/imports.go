@@ -248,7 +248,6 @@ type importRequest struct {
 	from, to int64
 	sha256   string
 	again    int
-	since    int64
 }
 
 func readImportRequest(r *http.Request) (q importRequest, err error) {

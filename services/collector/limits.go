@@ -63,10 +63,6 @@ const (
 	latenessLive   = 10 * time.Second
 	latenessRemote = time.Hour
 
-	// maxPast and maxFuture bound the time of an event from a live source.
-	maxPast   = 7 * 24 * time.Hour
-	maxFuture = 5 * time.Minute
-
 	// limitSources bounds a sources.yaml: each source costs goroutines and
 	// memory.
 	limitSources = 256
@@ -117,7 +113,7 @@ const (
 	// come too late to be judged.
 	importLateness = time.Hour
 
-	// limitDir bounds how many processes polling looks at.
+	// limitProcesses bounds how many processes polling looks at.
 	limitProcesses = 65_536
 	// limitDisks and limitNICs bound what a host reports each time.
 	limitDisks = 64

@@ -19,6 +19,7 @@ import (
 )
 
 func TestAFullBusHoldsSourcesBackAndSays429(t *testing.T) {
+	t.Parallel()
 	b, err := bus.Open(t.Context(), bus.Config{
 		StoreDir: t.TempDir(), Name: "test", Log: testLog(t),
 		EventsBytes: 64 * testMiB, FindingsBytes: 16 * testMiB, IntakeBytes: 16 * testMiB, DeadLetterBytes: 16 * testMiB,
@@ -85,6 +86,7 @@ func passAll(t testing.TB, b *bus.Bus, seq uint64) {
 }
 
 func TestABusThatIsAwayLosesAndDoublesNothing(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	address := l.Addr().String()
@@ -224,6 +226,7 @@ func TestAParcelIsMeasuredFromAbove(t *testing.T) {
 }
 
 func TestASourceThatPanicsIsStartedAgain(t *testing.T) {
+	t.Parallel()
 	h := testHouse(t, httpOnly, nil)
 	s := &sourceState{Source: Source{Name: "x"}, kind: kindByName("host"), c: h.c, log: h.c.log}
 	ctx, cancel := context.WithCancel(t.Context())
