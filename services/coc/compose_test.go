@@ -283,38 +283,55 @@ func TestComposeFileNamesOnlyWhatExists(t *testing.T) {
 	}
 }
 
+// change is a fault put into the good compose file, and the complaint it brings.
+type change struct{ old, replacement, want string }
+
 func TestComposeCheckFails(t *testing.T) {
 	good := repoFile(t, "docker-compose.yml")
-	f := func(old, replacement, want string) {
+	// Several faults a file that do not hide each other: reading one takes a second.
+	f := func(changes ...change) {
 		t.Helper()
-		if !strings.Contains(good, old) {
-			t.Fatalf("the compose file has no %q", old)
+		text := good
+		for _, c := range changes {
+			if !strings.Contains(text, c.old) {
+				t.Fatalf("the compose file has no %q", c.old)
+			}
+			text = strings.ReplaceAll(text, c.old, c.replacement)
 		}
 		file := filepath.Join(t.TempDir(), "docker-compose.yml")
-		if err := os.WriteFile(file, []byte(strings.ReplaceAll(good, old, replacement)), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		got := strings.Join(readComposed(t, file).problems(), "\n")
-		if !strings.Contains(got, want) {
-			t.Errorf("%q for %q: problems\n%s\nwant one with %q", replacement, old, got, want)
+		for _, c := range changes {
+			if !strings.Contains(got, c.want) {
+				t.Errorf("%q for %q: problems\n%s\nwant one with %q", c.replacement, c.old, got, c.want)
+			}
 		}
 	}
-	f("- sink\n", "- drain\n", "sink: coc drain")
-	f("--nats-secret-file=", "--nats-secret=", "unknown flag --nats-secret")
-	f("--nats-secret-file=/run/coc/nats/token", "--nats-secret-file=/run/coc/nats/tokens", "nothing is mounted at /run/coc/nats/tokens")
-	f("--rules=/etc/coc/rules", "--rules=/etc/coc/rule", "nothing is mounted at /etc/coc/rule")
-	f("./deploy/nats/nats.conf:", "./deploy/nats/server.conf:", "nats: ")
-	f("\"coc\", \"health\"", "\"coc\", \"healthy\"", "health check")
-	f("http://127.0.0.1:8484\"]", "http://127.0.0.1:8485\"]", "asks another port")
-	f("\"wget\", \"-q\"", "\"curl\", \"-q\"", "no program curl")
-	f(":8123/ping", ":8124/ping", "the server answers on 127.0.0.1:8123")
-	f("image: nats:2.15-alpine", "image: nats:latest", "names no version")
-	f("image: coc-role:0.1.0", "image: coc-role:0.2.0", "is not of version")
-	f("target: role", "target: rolls", "no stage \"rolls\"")
-	f("dockerfile: deploy/Dockerfile", "dockerfile: Dockerfile", "there is no Dockerfile")
-	f("cap_drop: [ALL]", "cap_drop: []", "keeps rights")
-	f("\"127.0.0.1:8484:8484\"", "\"8484:8484\"", "port 8484 is open")
-	f("condition: service_healthy", "condition: service_started", "says nothing")
-	f("--clickhouse=http://clickhouse:8123", "--clickhouse=http://house:8123", "does not wait for a service house")
-	f("  stats:\n", "  statistics:\n", "no service for the role stats")
+	f(
+		change{"- sink\n", "- drain\n", "sink: coc drain"},
+		change{"./deploy/nats/nats.conf:", "./deploy/nats/server.conf:", "server.conf is mounted and is not in the repository"},
+		change{"\"wget\", \"-q\"", "\"curl\", \"-q\"", "no program curl"},
+		change{"image: nats:2.15-alpine", "image: nats:latest", "names no version"},
+		change{"dockerfile: deploy/Dockerfile", "dockerfile: Dockerfile", "there is no Dockerfile"},
+		change{"cap_drop: [ALL]", "cap_drop: []", "keeps rights"},
+		change{"condition: service_healthy", "condition: service_started", "says nothing"},
+	)
+	f(
+		change{"--nats-secret-file=", "--nats-secret=", "unknown flag --nats-secret"},
+		change{"--rules=/etc/coc/rules", "--rules=/etc/coc/rule", "nothing is mounted at /etc/coc/rule"},
+		change{"\"coc\", \"health\"", "\"coc\", \"healthy\"", "health check [\"coc\" \"healthy\""},
+		change{":8123/ping", ":8124/ping", "the server answers on 127.0.0.1:8123"},
+		change{"image: coc-role:0.1.0", "image: coc-role:0.2.0", "is not of version"},
+		change{"target: role", "target: rolls", "no stage \"rolls\""},
+		change{"\"127.0.0.1:8484:8484\"", "\"8484:8484\"", "port 8484 is open"},
+	)
+	f(
+		change{"--nats-secret-file=/run/coc/nats/token", "--nats-secret-file=/run/coc/nats/tokens", "nothing is mounted at /run/coc/nats/tokens"},
+		change{"http://127.0.0.1:8484\"]", "http://127.0.0.1:8485\"]", "asks another port"},
+		change{"--clickhouse=http://clickhouse:8123", "--clickhouse=http://house:8123", "does not wait for a service house"},
+		change{"  stats:\n", "  statistics:\n", "no service for the role stats"},
+		change{"/opt/secrets.sh:ro", "/opt/secret.sh:ro", "secrets: /opt/secrets.sh is not mounted"},
+	)
 }

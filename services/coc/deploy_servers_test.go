@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/xml"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,7 +21,7 @@ import (
 
 // startNATS runs the server that deploy/nats configures, in a folder of the
 // test, with the secret that deploy/compose/secrets.sh makes.
-func startNATS(t *testing.T) (url, token string) {
+func startNATS(t *testing.T) (url, tokenFile string) {
 	t.Helper()
 	dir := t.TempDir()
 	runSecrets(t, filepath.Join(dir, "made"))
@@ -50,15 +53,15 @@ func startNATS(t *testing.T) (url, token string) {
 	if !s.ReadyForConnections(10 * time.Second) {
 		t.Fatal("the NATS server of deploy/nats did not start")
 	}
-	secret, err := readSecret(filepath.Join(dir, "secret", "token"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s.ClientURL(), secret
+	return s.ClientURL(), filepath.Join(dir, "secret", "token")
 }
 
 func TestNATSServerOfDeployCarriesTheBus(t *testing.T) {
-	url, token := startNATS(t)
+	url, tokenFile := startNATS(t)
+	token, err := readSecret(tokenFile)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	b, err := bus.Open(ctx, bus.Config{URL: url, Secret: token, Name: "test"})
@@ -93,6 +96,59 @@ func TestNATSServerOfDeployCarriesTheBus(t *testing.T) {
 		t.Error("the server let in a client with another secret")
 		_ = other.Close(ctx)
 	}
+}
+
+// TestComposedRolesRun starts the services that need no ClickHouse with the
+// compose file's own command lines, the addresses and folders inside a container
+// replaced by those of the test, until their health checks pass.
+func TestComposedRolesRun(t *testing.T) {
+	url, tokenFile := startNATS(t)
+	c := readComposed(t, filepath.Join(repository, "docker-compose.yml"))
+	for _, name := range []string{"collector", "engine"} {
+		t.Run(name, func(t *testing.T) {
+			s := c.project.Services[name]
+			address := freeAddress(t)
+			here := strings.NewReplacer("0.0.0.0:8484", address, "127.0.0.1:8484", address, "nats://nats:4222", url, "/run/coc/nats/token", tokenFile,
+				"/etc/coc/rules", filepath.Join(repository, "rules"), "/etc/coc/sources.yaml", filepath.Join(repository, "deploy/compose/sources.yaml"))
+			args := []string{s.Command[0], "--data=" + t.TempDir()}
+			for _, a := range s.Command[1:] {
+				args = append(args, here.Replace(a))
+			}
+			var check []string
+			for _, a := range s.HealthCheck.Test[2:] { // after CMD coc
+				check = append(check, here.Replace(a))
+			}
+			ctx, stop := context.WithCancel(context.Background())
+			defer stop()
+			var log bytes.Buffer // read after the end only
+			ended := make(chan int, 1)
+			go func() { ended <- run(ctx, args, nil, strings.NewReader(""), io.Discard, &log) }()
+			healthy := func() bool {
+				return run(context.Background(), check, nil, strings.NewReader(""), io.Discard, io.Discard) == 0
+			}
+			for end := time.Now().Add(30 * time.Second); !healthy(); time.Sleep(50 * time.Millisecond) {
+				if time.Now().After(end) {
+					stop()
+					t.Fatalf("coc %s was not healthy by %q within 30 s; it ended with %d and said\n%s", strings.Join(args, " "), check, <-ended, log.String())
+				}
+			}
+			stop()
+			if code := <-ended; code != 0 {
+				t.Errorf("coc %s ended with %d:\n%s", name, code, log.String())
+			}
+		})
+	}
+}
+
+// freeAddress is one that nobody listens on now.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 // element is one XML element with what is in it.
