@@ -23,6 +23,9 @@ const (
 	limitNodes = 500
 	// limitDepth bounds how deep an expression nests; parser and checker recurse.
 	limitDepth = 60
+	// limitPattern bounds the instructions of a regular expression: with a
+	// message of 32 KiB it bounds one match to a tenth of a second.
+	limitPattern = 2000
 	// limitRunMemory bounds what the VM may allocate in one run, in its own
 	// units (elements).
 	limitRunMemory = 100_000

@@ -49,6 +49,7 @@ func TestErrorsNameTheirPlace(t *testing.T) {
 	f("r.yaml", head+"match: message + message == \"x\"\n", "texts cannot be joined")
 	f("r.yaml", head+"match: message matches action\n", "must be a constant text")
 	f("r.yaml", head+"match: message matches \"(\"\n", "not a regular expression")
+	f("r.yaml", head+"match: message matches \"(a?){1000}(b{1,900}c?)\"\n", "the pattern has", "at most 2000")
 	f("r.yaml", head+"match: let x = 1; x == 1\n", "r.yaml:5:")
 	f("r.yaml", head+"match: user?.name == \"x\"\n", "r.yaml:5:")
 	f("r.yaml", head+"match: kind == nil\n", "there is no nil")

@@ -221,6 +221,9 @@ func spell(d time.Duration) string {
 		unit time.Duration
 		name string
 	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"}} {
+		if d == u.unit {
+			return u.name
+		}
 		if d%u.unit == 0 {
 			return countOf(int64(d/u.unit), u.name)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -154,6 +155,35 @@ func TestAWindowThatGrowsSmallIsExactAgain(t *testing.T) {
 	f := list[len(list)-1]
 	if f.Approximate || f.Count != 5 || f.FiredBy != "c-1-9003" {
 		t.Errorf("the last finding: %s", text(f))
+	}
+}
+
+// Windows live on in checkpoints: the names of people must not.
+func TestCheckpointsAndFindingsHoldNoNames(t *testing.T) {
+	const name = "Planted Name"
+	s := newStream(t, map[string]string{
+		"a.yaml": strings.Replace(head, "id: r", "id: a", 1) + "match: user.name == '" + name + "'\ngroup_by: [user.name]\nwindow: 1h\ncondition: count >= 2 && distinct(user.name) >= 1 && distinct(message) >= 1 && share(user.name != '') > 0\n",
+		"b.yaml": strings.Replace(head, "id: r", "id: b", 1) + "match: message contains '" + name + "' and labels.who == '" + name + "'\ngroup_by: [user.hash, tenant.id]\n",
+	})
+	var events []event.Event
+	for i := range 30 {
+		e := event.Event{Time: s.now + int64(i), UserName: name, UserHash: "hash", TenantID: "t", Message: "by " + name, ResourceTitle: name, ProcessCommandLine: name}
+		e.SetLabel("who", name)
+		events = append(events, e)
+	}
+	s.send(s.now, events...)
+	list := s.c.standing()
+	if len(list) != 2 || strings.Contains(text(list), "Planted") || list[0].Key["user.hash"] != "hash" {
+		t.Errorf("%s", text(list))
+	}
+	for lane := range lanes {
+		var buf bytes.Buffer
+		if err := s.Snapshot(lane, &buf); err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(buf.Bytes(), []byte("Planted")) {
+			t.Errorf("the checkpoint of lane %d holds the name", lane)
+		}
 	}
 }
 

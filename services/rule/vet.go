@@ -3,6 +3,7 @@ package rule
 import (
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -94,8 +95,11 @@ func (v *vetter) binary(x *ast.BinaryNode, depth int) {
 			v.fail(x.Right, "", "the pattern of matches must be a constant text")
 			return
 		}
-		if _, err := regexp.Compile(pattern.Value); err != nil {
+		if size, err := patternSize(pattern.Value); err != nil {
 			v.fail(pattern, "", "the pattern is not a regular expression: %v", err)
+			return
+		} else if size > limitPattern {
+			v.fail(pattern, "make it shorter, or use a list", "the pattern has %d steps; at most %d are allowed", size, limitPattern)
 			return
 		}
 	}
@@ -105,6 +109,23 @@ func (v *vetter) binary(x *ast.BinaryNode, depth int) {
 	}
 	v.node(&x.Left, depth+1)
 	v.node(&x.Right, depth+1)
+}
+
+// patternSize counts the instructions of a pattern: matching costs at most that
+// many steps for each byte of a text.
+func patternSize(pattern string) (int, error) {
+	if _, err := regexp.Compile(pattern); err != nil {
+		return 0, err
+	}
+	tree, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
+		return 0, err
+	}
+	prog, err := syntax.Compile(tree.Simplify())
+	if err != nil {
+		return 0, err
+	}
+	return len(prog.Inst), nil
 }
 
 func (v *vetter) builtin(x *ast.BuiltinNode, depth int) {
