@@ -120,6 +120,15 @@ func Load(fsys fs.FS, o Options) (*Set, error) {
 		if hidden || !isRuleFile(name) {
 			return nil
 		}
+		info, err := fs.Stat(fsys, name) // through a link
+		switch {
+		case err != nil:
+			return err
+		case !info.Mode().IsRegular():
+			return fmt.Errorf("%s is no file", name)
+		case info.Size() > 16*limitFileBytes:
+			return fmt.Errorf("%s has %d bytes; at most %d are read", name, info.Size(), 16*limitFileBytes)
+		}
 		data, err := fs.ReadFile(fsys, name)
 		if err != nil {
 			return err

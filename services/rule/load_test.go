@@ -2,6 +2,8 @@ package rule
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -160,6 +162,13 @@ func TestAFolderThatIsNone(t *testing.T) {
 		if _, err := LoadDir(dir, Options{}); err == nil || !strings.Contains(err.Error(), dir) {
 			t.Errorf("%s: %v", dir, err)
 		}
+	}
+	odd := t.TempDir()
+	if err := os.Symlink("/dev/zero", filepath.Join(odd, "r.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadDir(odd, Options{}); err == nil || !strings.Contains(err.Error(), "r.yaml is no file") {
+		t.Errorf("a device: %v", err)
 	}
 	if _, err := Load(fstest.MapFS{"README.md": {Data: []byte("x")}}, Options{}); err == nil || !strings.Contains(err.Error(), "no rules") {
 		t.Errorf("an empty folder: %v", err)
