@@ -27,7 +27,7 @@ func (b *Bus) applyTopology(ctx context.Context) error {
 		if err != nil {
 			return explain(err, fmt.Sprintf("bus: cannot make the bucket %s", spec.name))
 		}
-		b.kvs[spec.name] = &KV{bucket: kv, name: spec.name, bus: b}
+		b.kvs[spec.name] = &KV{bucket: kv, name: spec.name, bus: b, memory: spec.memory}
 	}
 	size := b.cfg.StateBytes
 	if size == 0 {

@@ -35,3 +35,13 @@ func (b *Bus) checkDisk() error {
 	}
 	return nil
 }
+
+// NeedsRestart says that the embedded server gave up writing on a full disk,
+// which it does not take back, and that there is room again: opening the bus
+// anew mends it. What was acknowledged is stored.
+func (b *Bus) NeedsRestart() bool {
+	if b.server == nil || b.diskLow.Load() {
+		return false
+	}
+	return b.server.log.broken.Load() || !b.server.srv.JetStreamEnabled()
+}

@@ -70,7 +70,10 @@ const (
 	defaultAuditBytes      = 1 * gib
 	defaultStateBytes      = 2 * gib // 16 lanes × two checkpoints of 64 MiB
 	bucketBytes            = 64 * mib
-	minEventsBytes         = 64 * mib // below this a minute's load fills the stream
+	// memoryBucketBytes bounds a bucket in memory: 17 leases of 200 bytes, with
+	// room.
+	memoryBucketBytes = mib
+	minEventsBytes    = 64 * mib // below this a minute's load fills the stream
 	// diskShare is the part of the free disk that the streams may fill all
 	// together; ClickHouse and logs live on the same one.
 	diskShare = 0.5

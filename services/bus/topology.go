@@ -84,12 +84,16 @@ type bucketSpec struct {
 	about   string
 	ttl     time.Duration
 	history uint8
+	// memory keeps the bucket off the disk: for what may be lost.
+	memory bool
 }
 
 // Leases live by the bucket's age, not by a TTL of the key: a renewal is a new
-// message, and the TTL of a key ends with its first message.
+// message, and the TTL of a key ends with its first message. They are kept in
+// memory: a lease saves work and decides nothing, and a renewal every 3 s on a
+// full disk would break the server's files (tried).
 var buckets = []bucketSpec{
-	{name: bucketLeases, about: "who owns which lane, who is the sink", ttl: LeaseTTL, history: 1},
+	{name: bucketLeases, about: "who owns which lane, who is the sink", ttl: LeaseTTL, history: 1, memory: true},
 	{name: bucketPositions, about: "checkpoint pointers and cuts, by compare-and-set", history: 8},
 	{name: bucketNumbers, about: "last number stored, by collector", history: 1},
 	{name: bucketTokens, about: "hashes of tokens", history: 4},
@@ -124,14 +128,18 @@ func (s streamSpec) config(replicas int, bytes int64) jetstream.StreamConfig {
 }
 
 func (b bucketSpec) config(replicas int) jetstream.KeyValueConfig {
+	storage, size := jetstream.FileStorage, int64(bucketBytes)
+	if b.memory {
+		storage, size = jetstream.MemoryStorage, memoryBucketBytes
+	}
 	return jetstream.KeyValueConfig{
 		Bucket:       string(b.name),
 		Description:  b.about,
 		MaxValueSize: MaxValueBytes,
 		History:      b.history,
 		TTL:          b.ttl,
-		MaxBytes:     bucketBytes,
-		Storage:      jetstream.FileStorage,
+		MaxBytes:     size,
+		Storage:      storage,
 		Replicas:     replicas,
 	}
 }

@@ -24,6 +24,9 @@ const (
 	defaultZone   = "Europe/Amsterdam"
 	// envLibrary names libchdb.so where it does not lie beside the binary.
 	envLibrary = "COC_LIBCHDB"
+	// storeConnections is how many statements run at once: three of the API, the
+	// rest for sink and statistics, which must not wait for a person's question.
+	storeConnections = 8
 )
 
 // defaultDataDir is where an instance keeps its things unless told otherwise.
@@ -108,7 +111,7 @@ type StoreFlags struct {
 }
 
 func (f *StoreFlags) config(log *slog.Logger, zone *time.Location) (store.Config, error) {
-	c := store.Config{URL: f.ClickHouse, User: f.User, Zone: zone, Log: log}
+	c := store.Config{URL: f.ClickHouse, User: f.User, Zone: zone, Connections: storeConnections, Log: log}
 	if f.PasswordFile != "" {
 		s, err := readSecret(f.PasswordFile)
 		if err != nil {

@@ -78,8 +78,18 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 	stop()
+	if code == exitRestart {
+		if exe, err := os.Executable(); err == nil {
+			err = syscall.Exec(exe, os.Args, os.Environ())
+			fmt.Fprintln(os.Stderr, "coc: cannot start again:", err)
+		}
+		code = 1
+	}
 	os.Exit(code)
 }
+
+// exitRestart is no exit code: main starts the program again in its place.
+const exitRestart = -1
 
 // newParser builds the command line's grammar into cli.
 func newParser(cli *CLI, out, errs io.Writer) (*kong.Kong, error) {
@@ -126,6 +136,9 @@ func run(ctx context.Context, args, environ []string, in io.Reader, out, errs io
 	switch {
 	case err == nil:
 		return 0
+	case errors.Is(err, errRestart):
+		fmt.Fprintln(errs, "coc:", err)
+		return exitRestart
 	case errors.As(err, &wrong):
 		fmt.Fprintln(errs, "coc:", err)
 		return 2

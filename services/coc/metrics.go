@@ -8,8 +8,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/opencoc/coc/services/collector"
+	"github.com/opencoc/coc/services/console"
 	"github.com/opencoc/coc/services/engine"
 	"github.com/opencoc/coc/services/sink"
+	"github.com/opencoc/coc/services/stats"
 )
 
 // metricParts are the roles whose figures a process shows; nil for those that
@@ -18,6 +20,8 @@ type metricParts struct {
 	engine    *engine.Engine
 	collector *collector.Collector
 	sink      *sink.Sink
+	stats     *stats.Stats
+	console   *console.Console
 }
 
 // scrapeTimeout bounds what a scrape asks of bus and store.
@@ -29,6 +33,9 @@ func (n *node) registerMetrics(p metricParts) {
 	r.MustRegister(&snapshots{node: n, parts: p})
 	if p.collector != nil {
 		r.MustRegister(p.collector.Metrics())
+	}
+	if p.console != nil {
+		r.MustRegister(p.console.Metrics())
 	}
 }
 
@@ -60,6 +67,7 @@ func (s *snapshots) Collect(out chan<- prometheus.Metric) {
 	s.store(ctx, e)
 	s.engine(e)
 	s.sink(e)
+	s.stats(e)
 }
 
 func (s *snapshots) bus(ctx context.Context, e emit) {
@@ -138,4 +146,14 @@ func (s *snapshots) sink(e emit) {
 		e("coc_sink_dead_letters_total", "Messages that could not be stored and are kept as dead letters.", prometheus.CounterValue, float64(p.DeadLettered), "stream", stream)
 		e("coc_sink_retries_total", "Inserts tried again.", prometheus.CounterValue, float64(p.Retries), "stream", stream)
 	}
+}
+
+func (s *snapshots) stats(e emit) {
+	if s.parts.stats == nil {
+		return
+	}
+	st := s.parts.stats.Status()
+	e("coc_stats_passes_total", "Passes of the statistics.", prometheus.CounterValue, float64(st.Passes))
+	e("coc_stats_released_days_total", "Days released by this process.", prometheus.CounterValue, float64(st.Released))
+	e("coc_stats_failures_total", "Passes that failed and were repeated.", prometheus.CounterValue, float64(st.Failures))
 }

@@ -21,6 +21,8 @@ const (
 	goMemory = 200 << 20
 	// A role that fails is started again after retryMin, doubled up to retryMax.
 	retryMin, retryMax = time.Second, 30 * time.Second
+	// restartLook is how often the process looks whether it must start anew.
+	restartLook = 2 * time.Second
 )
 
 // node is the roles of one process with what they share. Whoever starts a
@@ -163,12 +165,23 @@ func (n *node) startServer() {
 	})
 }
 
+// errRestart ends a process that a new start mends; main starts it in its place.
+var errRestart = errors.New("starting again, now that the disk has room")
+
 // wait blocks until the process is told to stop or cannot go on.
 func (n *node) wait() error {
-	select {
-	case <-n.g.Ctx.Done():
-		return nil
-	case err := <-n.failed:
-		return err
+	look := time.NewTicker(restartLook)
+	defer look.Stop()
+	for {
+		select {
+		case <-n.g.Ctx.Done():
+			return nil
+		case err := <-n.failed:
+			return err
+		case <-look.C:
+			if n.bus.NeedsRestart() {
+				return errRestart
+			}
+		}
 	}
 }

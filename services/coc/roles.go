@@ -204,14 +204,15 @@ func metersOf(set *rule.Set) ([]store.Meter, error) {
 	return list, nil
 }
 
-// newStats builds the statistics' loop. While an import runs no day is
-// released: half a day would stay half for ever.
-func (n *node) newStats(col *collector.Collector) (func(context.Context) error, error) {
+// newStats builds the statistics' loop. While an import runs in this process no
+// day is released: half a day would stay half for ever. Elsewhere the sink's
+// position and a quiet time hold it back.
+func (n *node) newStats(col *collector.Collector) (*stats.Stats, error) {
 	c := stats.Config{Store: n.store, Bus: n.bus, Zone: n.zone, Every: statsEvery, Log: n.log.With("role", "stats")}
 	if col != nil {
 		c.Busy = col.Importing
 	}
-	return func(ctx context.Context) error { return stats.Run(ctx, c) }, nil
+	return stats.New(c)
 }
 
 // mount hangs the roles' handlers into the server.
@@ -228,6 +229,7 @@ func (n *node) mount(con *console.Console, col *collector.Collector) {
 		n.server.mux.Handle("/v1/imports/", guarded)
 	}
 	n.server.mux.Handle("/", con.Handler())
+	n.server.http.RegisterOnShutdown(con.Close) // open tails would hold the stop back
 }
 
 // RoleFlags are those of a process with one role.
@@ -377,8 +379,8 @@ func (c *StatsRunCmd) Run(g *Globals) error {
 	if err != nil {
 		return errors.Join(err, n.stop())
 	}
-	n.registerMetrics(metricParts{})
-	n.start("stats", st)
+	n.registerMetrics(metricParts{stats: st})
+	n.start("stats", st.Run)
 	return n.run("stats")
 }
 
@@ -413,7 +415,7 @@ func (c *ConsoleCmd) Run(g *Globals) error {
 		return errors.Join(err, n.stop())
 	}
 	n.mount(con, nil)
-	n.registerMetrics(metricParts{})
+	n.registerMetrics(metricParts{console: con})
 	token, err := n.localToken()
 	if err == nil {
 		err = writeInstance(c.Data, instanceFile{URL: n.server.url(), Token: token, PID: os.Getpid(), Version: version})

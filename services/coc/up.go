@@ -135,8 +135,8 @@ func (c *UpCmd) startRoles(n *node, set *rule.Set, sources *collector.SourceSet)
 		return err
 	}
 	n.mount(con, col)
-	n.registerMetrics(metricParts{engine: eng, collector: col, sink: sk})
-	n.start("stats", st)
+	n.registerMetrics(metricParts{engine: eng, collector: col, sink: sk, stats: st, console: con})
+	n.start("stats", st.Run)
 	n.start("sink", sk.Run)
 	n.start("engine", eng.Run)
 	n.start("collector", col.Run)
