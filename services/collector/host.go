@@ -59,17 +59,20 @@ func startHost(c *Collector, s *sourceState) func(context.Context) error {
 			h.every = hostEvery
 		}
 		pack := s.packer()
+		h.measure(ctx) // rates need two readings: the first are told a second later
+		s.idle()
+		if sleep(ctx, time.Second) != nil {
+			return nil
+		}
 		tick := time.NewTicker(h.every)
 		defer tick.Stop()
-		for first := true; ; first = false {
+		for {
 			h.measure(ctx)
-			if !first { // rates need two readings
-				if err := pack.add(ctx, h.drafts, nil, nil, 0); err != nil {
-					return ignoreEnd(ctx, err)
-				}
-				if err := pack.flush(ctx); err != nil {
-					return ignoreEnd(ctx, err)
-				}
+			if err := pack.add(ctx, h.drafts, nil, nil, 0); err != nil {
+				return ignoreEnd(ctx, err)
+			}
+			if err := pack.flush(ctx); err != nil {
+				return ignoreEnd(ctx, err)
 			}
 			s.idle()
 			select {

@@ -451,3 +451,41 @@ func TestGlobs(t *testing.T) {
 	f("", "x", false)
 	f(strings.Repeat("*a", 50), strings.Repeat("a", 60)+"b", false)
 }
+
+func TestARedeliveredNATSMessageIsStoredOnce(t *testing.T) {
+	h := testHouse(t, "sources:\n  - kind: nats\n", nil)
+	n := &natsIntake{c: h.c, s: h.c.sources[0], asking: make(chan struct{}, 1)}
+	n.pool.New = func() any { return newItems() }
+	m := bus.IntakeMessage{Source: "erp", Seq: 7, Time: h.bus.Now(), Data: []byte(ev(""))}
+	for range 2 {
+		if err := n.take(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Also when the acknowledgement was lost with the process.
+	h.stop()
+	h.start("sources:\n  - kind: nats\n", nil)
+	n.c, n.s = h.c, h.c.sources[0]
+	if err := n.take(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	if events := h.events(); len(events) != 1 {
+		t.Errorf("%d events", len(events))
+	}
+}
+
+func TestDecodingARequestAllocatesItsTextsOnly(t *testing.T) {
+	body := benchBody(100)
+	items := newItems()
+	read := func() {
+		items.reset(func(d *draft) error { return d.Validate(event.Bounds{}) })
+		if err := items.read("application/x-ndjson", nil, body); err != nil || len(items.drafts) != 100 {
+			t.Fatal(err, items.bad)
+		}
+	}
+	read()
+	// time, message and session.id differ from event to event.
+	if n := testing.AllocsPerRun(20, read) / 100; n > 3.2 {
+		t.Errorf("%.1f allocations an event", n)
+	}
+}

@@ -136,6 +136,9 @@ func assigned(s string, i int) (from, to int) {
 	if !header && !cookie && !isSecretName(name) {
 		return 0, 0
 	}
+	if s[i] == ':' && end == i && strings.HasSuffix(name, "passwd") {
+		return 0, 0 // a program or a file: chpasswd:chauthtok, /etc/passwd: not found
+	}
 	from = i + 1
 	for from < len(s) && (s[from] == ' ' || s[from] == '\t' || s[from] == '=') {
 		from++

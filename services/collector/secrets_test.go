@@ -64,6 +64,8 @@ func TestHarmlessTextsStay(t *testing.T) {
 	f("https://host/x:y@z")
 	f("a - b -- c --help")
 	f("std::token::x")
+	f("chpasswd[12]: pam_unix(chpasswd:chauthtok): password changed for jan")
+	f("passwd: password changed for jan")
 	f("eyJ")
 	f("AKIA")
 	f("password")

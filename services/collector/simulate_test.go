@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,102 +37,108 @@ func TestTheSameSeedGivesTheSameHoster(t *testing.T) {
 	}
 }
 
+// census is what a simulation comes to.
+type census struct {
+	o       SimulateOptions
+	change  int64
+	last    int64
+	count   int
+	actions map[string]int
+	tiers   map[string]bool
+	copies  map[string]int
+	windows map[string]map[string]bool // name → tenants
+
+	day, night, slowBefore, slowAfter, over, openings int
+}
+
+func (c *census) add(t *testing.T, e *event.Event) {
+	if e.Time < c.last || e.Time < c.o.End.Add(-14*24*time.Hour).UnixMilli() || e.Time >= c.o.End.UnixMilli() {
+		t.Fatalf("an event of %d after %d", e.Time, c.last)
+	}
+	if err := e.Validate(event.Bounds{}); err != nil {
+		t.Fatalf("%v in %s", err, event.AppendJSON(nil, e))
+	}
+	if e.Label("simulated") != "true" || e.TenantID == "" || e.TenantTier == "" {
+		t.Fatalf("not marked: %s", event.AppendJSON(nil, e))
+	}
+	c.last = e.Time
+	c.count++
+	c.actions[e.Action]++
+	c.tiers[e.TenantTier] = true
+	if e.Action == "backup_copy_requested" {
+		c.copies[e.TenantID]++
+	}
+	if e.ResourceType == "window" {
+		c.window(e)
+	}
+}
+
+func (c *census) window(e *event.Event) {
+	if c.windows[e.ResourceName] == nil {
+		c.windows[e.ResourceName] = map[string]bool{}
+	}
+	c.windows[e.ResourceName][e.TenantID] = true
+	if hour := time.UnixMilli(e.Time).In(c.o.Zone).Hour(); hour >= 8 && hour < 18 {
+		c.day++
+	} else {
+		c.night++
+	}
+	slow := e.ResourceName == slowWindow && e.ServiceName == slowService
+	switch {
+	case !slow:
+		c.openings++
+		if e.Duration > 2000 {
+			c.over++
+		}
+	case e.Duration > 2000 && e.Time < c.change:
+		c.slowBefore++
+	case e.Duration > 2000:
+		c.slowAfter++
+	}
+}
+
 func TestASimulatedHosterIsBelievable(t *testing.T) {
-	last := int64(0)
-	actions, tiers := map[string]int{}, map[string]map[string]bool{}
-	copies := map[string]int{}
-	users := map[string]map[string]bool{} // resource.name → tenants
-	var day, night, slowBefore, slowAfter, over, openings int
-	zone, err := time.LoadLocation("Europe/Amsterdam")
-	must(t, err)
 	o := SimulateOptions{Tenants: 40, Days: 14, Seed: 1, End: simEnd}
 	must(t, o.Validate())
-	change := o.End.Add(-7 * 24 * time.Hour).UnixMilli()
-	count := 0
-	err = Simulate(t.Context(), o, func(e *event.Event) error {
-		count++
-		if e.Time < last || e.Time < o.End.Add(-14*24*time.Hour).UnixMilli() || e.Time >= o.End.UnixMilli() {
-			t.Fatalf("an event of %d after %d", e.Time, last)
-		}
-		last = e.Time
-		if err := e.Validate(event.Bounds{}); err != nil {
-			t.Fatalf("%v in %s", err, event.AppendJSON(nil, e))
-		}
-		if e.Label("simulated") != "true" || e.TenantID == "" || e.TenantTier == "" {
-			t.Fatalf("not marked: %s", event.AppendJSON(nil, e))
-		}
-		actions[e.Action]++
-		if tiers[e.TenantTier] == nil {
-			tiers[e.TenantTier] = map[string]bool{}
-		}
-		tiers[e.TenantTier][e.TenantID] = true
-		if e.ResourceType == "window" {
-			if users[e.ResourceName] == nil {
-				users[e.ResourceName] = map[string]bool{}
-			}
-			users[e.ResourceName][e.TenantID] = true
-			if hour := time.UnixMilli(e.Time).In(zone).Hour(); hour >= 8 && hour < 18 {
-				day++
-			} else {
-				night++
-			}
-			slow := e.ResourceName == slowWindow && e.ServiceName == slowService
-			switch {
-			case slow && e.Time < change && e.Duration > 2000:
-				slowBefore++
-			case slow && e.Time >= change && e.Duration > 2000:
-				slowAfter++
-			case !slow:
-				openings++
-				if e.Duration > 2000 {
-					over++
-				}
-			}
-		}
-		if e.Action == "backup_copy_requested" {
-			copies[e.TenantID]++
-		}
+	c := &census{
+		o: o, change: o.End.Add(-7 * 24 * time.Hour).UnixMilli(),
+		actions: map[string]int{}, tiers: map[string]bool{}, copies: map[string]int{}, windows: map[string]map[string]bool{},
+	}
+	must(t, Simulate(t.Context(), o, func(e *event.Event) error {
+		c.add(t, e)
 		return nil
-	})
-	must(t, err)
+	}))
 	for _, action := range []string{"login", "window_opened", "job_queued", "job_finished", "backup_finished", "backup_copy_requested", "connector_call", "document_downloaded", "data_exported"} {
-		if actions[action] < 20 {
-			t.Errorf("%d events of %s", actions[action], action)
+		if c.actions[action] < 20 {
+			t.Errorf("%d events of %s", c.actions[action], action)
 		}
 	}
-	if n := actions["backup_finished"]; n < 40*14*4-40 || n > 40*14*4 {
+	if n := c.actions["backup_finished"]; n < 40*14*4-40 || n > 40*14*4 {
 		t.Errorf("%d back-ups", n)
 	}
-	if day < 5*night {
-		t.Errorf("%d openings by day, %d by night", day, night)
+	if c.day < 5*c.night {
+		t.Errorf("%d openings by day, %d by night", c.day, c.night)
 	}
-	if slowAfter < 5*max(1, slowBefore) || over*50 > openings {
-		t.Errorf("slow window %d before, %d after; others %d of %d over 2 s", slowBefore, slowAfter, over, openings)
+	if c.slowAfter < 5*max(1, c.slowBefore) || c.over*50 > c.openings {
+		t.Errorf("slow window %d before, %d after; others %d of %d over 2 s", c.slowBefore, c.slowAfter, c.over, c.openings)
 	}
-	most, second := 0, 0
-	for _, n := range copies {
-		if n > most {
-			most, second = n, most
-		} else if n > second {
-			second = n
-		}
-	}
-	if most < 20 || second > 4 {
+	copies := slices.Sorted(maps.Values(c.copies))
+	if n := len(copies); copies[n-1] < 20 || copies[n-2] > 4 {
 		t.Errorf("copies %v", copies)
 	}
 	few, many := 0, 0
-	for _, tenants := range users {
+	for _, tenants := range c.windows {
 		if len(tenants) < 11 {
 			few++
 		} else {
 			many++
 		}
 	}
-	if few == 0 || many < 5 || len(tiers) != 4 {
-		t.Errorf("%d windows are used by fewer than 11 tenants, %d by more; %d tiers", few, many, len(tiers))
+	if few == 0 || many < 5 || len(c.tiers) != 4 {
+		t.Errorf("%d windows are used by fewer than 11 tenants, %d by more; %d tiers", few, many, len(c.tiers))
 	}
-	if count < 20_000 || count > 200_000 {
-		t.Errorf("%d events", count)
+	if c.count < 20_000 || c.count > 200_000 {
+		t.Errorf("%d events", c.count)
 	}
 }
 
