@@ -324,7 +324,7 @@ func TestLateEventsAreLeftOutAndCounted(t *testing.T) {
 		set := loadFiles(t, thresholdRule("10s", "1m", naiveConditions[i].text))
 		rule := set.rules[0]
 		n := &naive{window: rule.Window.Milliseconds(), grid: rule.cells, holds: naiveConditions[i].holds, key: func(e event.Event) string { return e.TenantID }}
-		events := shuffle(t, drawEvents(t, rapid.IntRange(1, 150).Draw(t, "n"), 20_000), 30)
+		events := shuffle(t, drawEvents(t, rapid.IntRange(1, 100).Draw(t, "n"), 20_000), 30)
 		lateness := rapid.Int64Range(0, 60_000).Draw(t, "lateness")
 		live := rapid.Bool().Draw(t, "live")
 		r, c := NewRunner(set, RunnerOptions{}), newCollected()

@@ -156,7 +156,7 @@ func TestAnImportIsATimeDomainOfItsOwn(t *testing.T) {
 func TestLanesAreIndependent(t *testing.T) {
 	set := mixedSet(t)
 	rapid.Check(t, func(t *rapid.T) {
-		events := shuffle(t, drawEvents(t, rapid.IntRange(1, 150).Draw(t, "n"), 20_000), 20)
+		events := shuffle(t, drawEvents(t, rapid.IntRange(1, 80).Draw(t, "n"), 20_000), 20)
 		mask := Lanes(rapid.Uint16().Draw(t, "lanes"))
 		whole, some, others := NewRunner(set, RunnerOptions{}), NewRunner(set, RunnerOptions{Lanes: mask, NoLanes: true}), NewRunner(set, RunnerOptions{Lanes: ^mask, NoLanes: true})
 		for len(events) > 0 {

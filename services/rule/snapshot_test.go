@@ -47,7 +47,7 @@ func mixedSet(t fataler) *Set {
 func TestARestoredRunnerGoesOnAsTheUndisturbedOne(t *testing.T) {
 	set := mixedSet(t)
 	rapid.Check(t, func(t *rapid.T) {
-		events := shuffle(t, drawEvents(t, rapid.IntRange(1, 100).Draw(t, "n"), 20_000), 20)
+		events := shuffle(t, drawEvents(t, rapid.IntRange(1, 60).Draw(t, "n"), 20_000), 20)
 		whole, broken := NewRunner(set, RunnerOptions{}), NewRunner(set, RunnerOptions{})
 		for i := 0; i < len(events); {
 			n := min(len(events)-i, rapid.IntRange(1, 15).Draw(t, "rows"))
