@@ -192,6 +192,7 @@ func TestFullDiskLosesNothingAccepted(t *testing.T) {
 	data := filepath.Join(disk, "data")
 	in := up(t, data, "--without", "host,processes,journal")
 	secret := strings.TrimSpace(must(t, "token", "new", "--data", data, "--role", "intake", "--source", "http", "--tenant-glob", "*", "--expires", "1d"))
+	accepted := 0
 	send := func() (status int, body string) {
 		i, err := readInstance(data) // anew each time: after a restart the port is another
 		if err != nil {
@@ -203,6 +204,9 @@ func TestFullDiskLosesNothingAccepted(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Header.Set("Authorization", "Bearer "+secret)
+		// A refused event is offered again under its key, as senders do who want
+		// each event once.
+		req.Header.Set("Idempotency-Key", fmt.Sprintf("event-%d", accepted))
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
 			return 0, err.Error()
@@ -211,7 +215,6 @@ func TestFullDiskLosesNothingAccepted(t *testing.T) {
 		b, _ := io.ReadAll(resp.Body)
 		return resp.StatusCode, string(b)
 	}
-	accepted := 0
 	if status, body := send(); status == 202 {
 		accepted++
 	} else {
