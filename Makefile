@@ -69,7 +69,7 @@ fuzz: library ## Run each fuzz target for FUZZTIME (FUZZ=regexp chooses, PKG=…
 	@for dir in $$($(GO) list -buildvcs=false -f '{{.Dir}}' $(PKG)); do \
 	  for target in $$(cat "$$dir"/*_test.go 2>/dev/null | sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' | grep -E '$(FUZZ)'); do \
 	    echo "== $$target for $(FUZZTIME) in $${dir#$(CURDIR)/}"; \
-	    COC_LIBCHDB=$(LIBRARY) $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$dir" || exit 1; \
+	    COC_LIBCHDB=$(LIBRARY) $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$dir" || exit 1; \
 	  done; \
 	done
 

@@ -41,3 +41,18 @@ func (c *HealthCmd) Run(g *Globals) error {
 	}
 	return nil
 }
+
+// URLCmd prints where the local instance listens, for scripts.
+type URLCmd struct {
+	Client ClientFlags `embed:""`
+}
+
+// Run prints the address.
+func (c *URLCmd) Run(g *Globals) error {
+	cl, err := c.Client.connect(g)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(g.Stdout, cl.url)
+	return err
+}

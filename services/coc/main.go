@@ -204,9 +204,15 @@ type HelpCmd struct {
 
 // Run prints the help.
 func (c *HelpCmd) Run(g *Globals) error {
-	if _, err := g.parser.Parse(append(slices.Clone(c.Command), "--help")); err != nil {
-		return usageError{fmt.Errorf("there is no command %q: see coc help", strings.Join(c.Command, " "))}
+	node := g.parser.Model.Node
+	for i, word := range c.Command {
+		at := slices.IndexFunc(node.Children, func(n *kong.Node) bool { return n.Name == word })
+		if at < 0 {
+			return usageError{fmt.Errorf("there is no command %q: see coc help", strings.Join(c.Command[:i+1], " "))}
+		}
+		node = node.Children[at]
 	}
+	_, _ = g.parser.Parse(append(slices.Clone(c.Command), "--help")) // prints, and then misses what the command requires
 	return nil
 }
 

@@ -21,6 +21,8 @@ const (
 	goMemory = 200 << 20
 	// A role that fails is started again after retryMin, doubled up to retryMax.
 	retryMin, retryMax = time.Second, 30 * time.Second
+	// awaitWithin bounds how long the start waits for the engine.
+	awaitWithin = 20 * time.Second
 	// restartLook is how often the process looks whether it must start anew.
 	restartLook = 2 * time.Second
 )
@@ -144,6 +146,23 @@ func (n *node) start(name string, run func(context.Context) error) {
 			return fmt.Errorf("%s did not end within %v; nothing accepted is lost, it is taken up at the next start", name, stopWithin)
 		}
 	})
+}
+
+// await waits at the start until a role is so far. A role that cannot get there
+// says so in /readyz, and the process goes on without it.
+func (n *node) await(ok func() bool) error {
+	limit := time.After(awaitWithin)
+	for !ok() {
+		select {
+		case <-n.g.Ctx.Done():
+			return n.g.Ctx.Err()
+		case <-limit:
+			n.log.Warn("the engine is not running yet; the collector starts all the same")
+			return nil
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return nil
 }
 
 // startServer serves HTTP; its stop comes before the roles' stops, so that

@@ -21,6 +21,7 @@ type UpCmd struct {
 	RulesFlags   `embed:""`
 	SourcesFlags `embed:""`
 	ListenFlags  `embed:""`
+	NATSListen   string        `name:"nats-listen" env:"COC_NATS_LISTEN" placeholder:"ADDR" help:"Address on which the embedded NATS takes events on coc.intake.SOURCE from holders of an intake token (default: none)."`
 	Keep         time.Duration `default:"1h" env:"COC_BUS_KEEP" placeholder:"DURATION" help:"How long the bus keeps what is done with (default: ${default})."`
 }
 
@@ -32,7 +33,7 @@ type ListenFlags struct {
 // SourcesFlags say what is collected.
 type SourcesFlags struct {
 	Sources string   `env:"COC_SOURCES" placeholder:"FILE" help:"sources.yaml (default: this host, its processes and journal, HTTP and NATS)."`
-	Without []string `env:"COC_WITHOUT" placeholder:"SOURCE,…" help:"Sources not to start, by name or kind (default: none)."`
+	Without []string `env:"COC_WITHOUT" placeholder:"SOURCE" help:"Sources not to start, by name or kind, separated by commas (default: none)."`
 }
 
 // Run starts all roles, says where to look, and stops them at SIGTERM.
@@ -93,6 +94,9 @@ func (c *UpCmd) openServers(n *node) error {
 		if bc.Key, err = n.key("bus"); err != nil {
 			return err
 		}
+		bc.Listen = c.NATSListen
+	} else if c.NATSListen != "" {
+		return usageError{errors.New("--nats-listen is for the embedded NATS: leave it out, or leave --nats out")}
 	}
 	if err := n.openBus(bc); err != nil {
 		return err
@@ -139,6 +143,10 @@ func (c *UpCmd) startRoles(n *node, set *rule.Set, sources *collector.SourceSet)
 	n.start("stats", st.Run)
 	n.start("sink", sk.Run)
 	n.start("engine", eng.Run)
+	// Events that come before the rules are in force are judged by none.
+	if err := n.await(func() bool { return eng.Status().Running }); err != nil {
+		return err
+	}
 	n.start("collector", col.Run)
 	n.server.addCheck("publishing", func(context.Context) error { return col.Ready() })
 	return nil

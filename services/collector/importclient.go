@@ -64,7 +64,8 @@ func (c *ImportClient) ImportFrom(ctx context.Context, name string, open func() 
 	if s.size == 0 {
 		return Summary{File: name, Format: o.Format, Seconds: time.Since(began).Seconds()}, nil
 	}
-	sum, err := c.sendParts(ctx, open, &o, key, s, plan(s, known, o.Again), progress)
+	parts, last := plan(s, known, o.Again)
+	sum, err := c.sendParts(ctx, open, &o, key, s, parts, last, progress)
 	sum.File, sum.Format, sum.Seconds = filepath.Clean(name), o.Format, time.Since(began).Seconds()
 	return sum, err
 }
@@ -88,8 +89,9 @@ type part struct {
 }
 
 // plan decides what to send: an interrupted part first, then what is new. No
-// part means that all is known.
-func plan(s *content, known []importEntry, again bool) []part {
+// part means that all is known; last is then the import that brought the end of
+// it, which engine and sink may still be busy with.
+func plan(s *content, known []importEntry, again bool) (parts []part, last importEntry) {
 	size, whole := s.size, hex.EncodeToString(s.sum[:])
 	var mine []importEntry // those that this content begins with
 	for _, e := range known {
@@ -107,15 +109,14 @@ func plan(s *content, known []importEntry, again bool) []part {
 				p.again++
 			}
 		}
-		return []part{p}
+		return []part{p}, last
 	}
 	covered, tail := int64(0), int64(0)
 	for _, e := range mine {
 		if e.Stored && e.Again == 0 && e.To > covered {
-			covered, tail = e.To, e.Tail
+			covered, tail, last = e.To, e.Tail, e
 		}
 	}
-	var parts []part
 	for _, e := range mine {
 		if !e.Stored && e.Again == 0 && e.To > covered && (e.From == covered || e.From == covered-tail) {
 			parts = append(parts, part{from: e.From, to: e.To, sum: e.SHA256, resumes: true, known: covered})
@@ -130,12 +131,12 @@ func plan(s *content, known []importEntry, again bool) []part {
 		}
 		parts = append(parts, part{from: from, to: size, sum: whole, known: covered})
 	}
-	return parts
+	return parts, last
 }
 
-func (c *ImportClient) sendParts(ctx context.Context, open func() (io.ReadCloser, error), o *ImportOptions, key string, s *content, parts []part, progress func(Progress)) (Summary, error) {
+func (c *ImportClient) sendParts(ctx context.Context, open func() (io.ReadCloser, error), o *ImportOptions, key string, s *content, parts []part, last importEntry, progress func(Progress)) (Summary, error) {
 	if len(parts) == 0 {
-		return Summary{Known: true, Skipped: s.size}, nil
+		return Summary{ID: last.ID, Seq: last.Seq, Known: true, Skipped: s.size}, nil
 	}
 	var total Summary
 	for n, p := range parts {

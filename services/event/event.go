@@ -145,13 +145,20 @@ func (e *Event) Float(field int) (*float64, Presence) {
 	return nil, 0
 }
 
-// SetDuration, SetServerDuration, SetBytes, SetValue and SetPID set an optional
-// number and say that it is there.
-func (e *Event) SetDuration(ms float64)       { e.Duration = ms; e.Has |= HasDuration }
+// SetDuration sets duration, milliseconds, and says that it is there.
+func (e *Event) SetDuration(ms float64) { e.Duration = ms; e.Has |= HasDuration }
+
+// SetServerDuration sets server.duration, milliseconds.
 func (e *Event) SetServerDuration(ms float64) { e.ServerDuration = ms; e.Has |= HasServerDuration }
-func (e *Event) SetBytes(n int64)             { e.Bytes = n; e.Has |= HasBytes }
-func (e *Event) SetValue(v float64)           { e.Value = v; e.Has |= HasValue }
-func (e *Event) SetPID(pid int64)             { e.ProcessPID = pid; e.Has |= HasPID }
+
+// SetBytes sets bytes.
+func (e *Event) SetBytes(n int64) { e.Bytes = n; e.Has |= HasBytes }
+
+// SetValue sets value.
+func (e *Event) SetValue(v float64) { e.Value = v; e.Has |= HasValue }
+
+// SetPID sets process.pid.
+func (e *Event) SetPID(pid int64) { e.ProcessPID = pid; e.Has |= HasPID }
 
 // Label returns the label's value, or "" when it is not there.
 func (e *Event) Label(key string) string {
