@@ -140,7 +140,6 @@ func writeFindings(w io.Writer, list []event.Finding) error {
 type findingRow struct {
 	event.Finding
 	cells int
-	count int64
 }
 
 // chains folds findings that continue each other into the newest of them.
@@ -160,10 +159,9 @@ func chains(list []event.Finding) []findingRow {
 		if continued[list[i].ID] {
 			continue
 		}
-		row := findingRow{Finding: list[i], cells: 1, count: list[i].Count}
+		row := findingRow{Finding: list[i], cells: 1}
 		for f := byID[list[i].Continues]; f != nil && row.cells <= len(list); f = byID[f.Continues] {
-			row.cells++
-			row.count += f.Count
+			row.cells++ // their windows overlap, so their counts do not add up
 		}
 		rows = append(rows, row)
 	}
@@ -197,7 +195,7 @@ func (c *FindingsCmd) table(g *Globals, list *console.FindingList) error {
 func findingsTable(rows []findingRow, zone *time.Location) *table {
 	t := newTable(left("FIRED"), left("SEVERITY"), left("CLASS"), left("RULE"), left("KEY"), right("EVENTS"), left("LAST SEEN"), left("NOTE"), left("ID"))
 	for _, r := range rows {
-		t.add(moment(r.Fired, zone), r.Severity, r.Class, r.Rule, keyText(r.Key), number(r.count), moment(r.LastSeen, zone), r.note(), r.ID)
+		t.add(moment(r.Fired, zone), r.Severity, r.Class, r.Rule, keyText(r.Key), number(r.Count), moment(r.LastSeen, zone), r.note(), r.ID)
 	}
 	return t
 }

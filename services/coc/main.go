@@ -43,6 +43,7 @@ type CLI struct {
 
 	Ledger     LedgerCmd  `cmd:"" group:"operate" help:"Account for every event, per source and hour."`
 	Token      TokenCmd   `cmd:"" group:"operate" help:"Make, list and revoke access tokens."`
+	URL        URLCmd     `cmd:"" name:"url" group:"operate" help:"Print the address of the local instance, for scripts."`
 	Health     HealthCmd  `cmd:"" group:"operate" help:"Ask an instance whether it is ready; exit 1 if not."`
 	Bench      BenchCmd   `cmd:"" group:"operate" help:"Measure this machine: limit, pipeline, engine, intake."`
 	VersionCmd VersionCmd `cmd:"" name:"version" group:"operate" help:"Print the version."`

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -36,7 +37,9 @@ func program(t testing.TB) string {
 			return
 		}
 		builtPath = filepath.Join(tmp, "coc")
-		out, err := exec.Command("go", "build", "-o", builtPath, ".").CombinedOutput()
+		build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", builtPath, ".") // as make build does
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		out, err := build.CombinedOutput()
 		if err != nil {
 			builtErr = fmt.Errorf("%w: %s", err, out)
 			return
@@ -54,14 +57,32 @@ type instance struct {
 	t    testing.TB
 	cmd  *exec.Cmd
 	data string
-	out  *bytes.Buffer
+	out  *output
 	done chan error
+}
+
+// output collects what a running program says, for readers beside it.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
 }
 
 // up starts the real program on a folder and waits until it is ready.
 func up(t testing.TB, data string, args ...string) *instance {
 	t.Helper()
-	in := &instance{t: t, data: data, out: &bytes.Buffer{}, done: make(chan error, 1)}
+	in := &instance{t: t, data: data, out: &output{}, done: make(chan error, 1)}
 	in.cmd = exec.Command(program(t), append([]string{"up", "--data", data, "--listen", "127.0.0.1:0", "--rules", "../../rules"}, args...)...)
 	in.cmd.Stdout, in.cmd.Stderr = in.out, in.out
 	in.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

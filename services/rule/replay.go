@@ -125,22 +125,44 @@ type feeder struct {
 	runner  *Runner
 	domain  string
 	into    *collected
-	marks   []int64
+	marks   []int64 // by run of replayRows events: the low-water mark after it
 	builder *event.Builder
 	seq     uint64
+	events  int // taken so far
 }
 
 func (f *feeder) add(e *event.Event) error {
 	if f.builder == nil {
 		f.builder = event.NewBuilder()
 	}
+	// Long texts fill a message before its rows do.
+	if f.builder.Full(rawSize(e)) {
+		if err := f.flush(); err != nil {
+			return err
+		}
+	}
 	if err := f.builder.Append(e); err != nil {
 		return err
 	}
-	if f.builder.Rows() == replayRows {
+	f.events++
+	if f.events%replayRows == 0 {
 		return f.flush()
 	}
 	return nil
+}
+
+// rawSize is what an event takes in a batch at most, before compression.
+func rawSize(e *event.Event) int {
+	n := 16 * len(event.Fields)
+	for i := range event.Fields {
+		if s := e.Text(i); s != nil {
+			n += len(*s)
+		}
+	}
+	for _, l := range e.Labels {
+		n += 8 + len(l.Key) + len(l.Value)
+	}
+	return n
 }
 
 func (f *feeder) flush() error {
@@ -157,9 +179,11 @@ func (f *feeder) flush() error {
 	}
 	defer b.Release()
 	f.seq++
+	// Within a run the mark of the run before holds: the rest of this one is not
+	// older than that.
 	mark := int64(0)
-	if int(f.seq) <= len(f.marks) {
-		mark = f.marks[f.seq-1]
+	if run := f.events/replayRows - 1; run >= 0 && run < len(f.marks) {
+		mark = f.marks[run]
 	}
 	f.into.add(f.runner.Message(Input{Seq: f.seq, Batch: b, Collector: "offline", Mark: mark, Import: f.domain}))
 	return nil
