@@ -280,7 +280,7 @@ func (b *bench) intake(ctx context.Context, r *benchReport) (err error) {
 	if err := b.until(ctx, func() bool { return col.Ready() == nil }); err != nil {
 		return err
 	}
-	const requests, senders = 400, 8
+	const requests, senders = 2000, 8
 	bodies := b.bodies(16)
 	send := func(from int) error {
 		for i := from; i < requests; i += senders {

@@ -22,31 +22,30 @@ type JSONDecoder struct {
 	scanner
 	name    []byte // the dotted name being read
 	scratch []byte // an unquoted text
-	interns map[string]string
 	seen    FieldSet
 	groups  uint32
-	// A producer sends the same fields in the same order, often with the same
-	// values: what came after a field, and what it held, is tried before a map is
-	// asked. That is a fifth of the time.
+	// line is a copy of the whole event: its texts alias it, so that an event
+	// costs one allocation, not one a text, and nothing is looked up.
+	line string
+	// A producer sends the same fields in the same order: what came after a field
+	// is tried before a map is asked.
 	after [fieldCount + 1]int8
-	held  [fieldCount]string
 	at    int // the field before, fieldCount at the start
 }
 
 // NewJSONDecoder returns a decoder for what producers send.
-func NewJSONDecoder() *JSONDecoder {
-	return &JSONDecoder{interns: make(map[string]string)}
-}
+func NewJSONDecoder() *JSONDecoder { return &JSONDecoder{} }
 
 // Decode fills e from one JSON object and nothing after it. It returns a
-// *Refusal or nil; e owns its texts. Call Validate next.
+// *Refusal or nil. The texts do not alias data; together they hold one copy of
+// it, so clone one that is to outlive the event. Call Validate next.
 func (d *JSONDecoder) Decode(data []byte, e *Event) error {
 	labels := e.Labels[:0]
 	*e = Event{Labels: labels}
 	if len(data) > LimitEventJSON {
 		return refuse(TooLong, -1, "an event of %d bytes of JSON, at most %d are accepted", len(data), LimitEventJSON)
 	}
-	d.data, d.pos = data, 0
+	d.data, d.pos, d.line = data, 0, string(data)
 	d.seen, d.groups, d.name, d.at = 0, 0, d.name[:0], fieldCount
 	switch d.peek() {
 	case '{':
@@ -116,7 +115,7 @@ func (d *JSONDecoder) member(e *Event, c byte) error {
 		return d.value(e, i, c)
 	}
 	if key, ok := bytes.CutPrefix(d.name, []byte("labels.")); ok {
-		return d.label(e, d.intern(key), c)
+		return d.label(e, string(key), c)
 	}
 	for i, g := range groups {
 		if string(d.name) == g {
@@ -162,14 +161,7 @@ func (d *JSONDecoder) value(e *Event, i int, c byte) error {
 		if err != nil {
 			return err
 		}
-		if p := e.Text(i); t == Dict {
-			if d.held[i] != string(s) {
-				d.held[i] = d.intern(s)
-			}
-			*p = d.held[i]
-		} else {
-			*p = string(s)
-		}
+		*e.Text(i) = d.own(s)
 		return nil
 	case t == Time && c == '"':
 		s, err := d.text(&d.scratch)
@@ -223,24 +215,13 @@ func (d *JSONDecoder) wrong(field int, c byte, must string) error {
 // alias shows bytes as a text for the time of a call that does not keep it.
 func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// maxInterns bounds the texts kept to spare an allocation for the next equal
-// one; beyond it they are forgotten and learned anew.
-const maxInterns = 8192
-
-// intern returns the bytes as a text, shared with earlier equal ones.
-func (d *JSONDecoder) intern(b []byte) string {
-	if len(b) > limitName {
-		return string(b)
+// own returns a text just read as part of the copy of the line, or as a copy of
+// its own when it had to be unquoted.
+func (d *JSONDecoder) own(b []byte) string {
+	if end := d.pos - 1; len(b) <= end && len(b) > 0 && &b[0] == &d.data[end-len(b)] {
+		return d.line[end-len(b) : end]
 	}
-	if s, ok := d.interns[string(b)]; ok {
-		return s
-	}
-	if len(d.interns) >= maxInterns {
-		clear(d.interns)
-	}
-	s := string(b)
-	d.interns[s] = s
-	return s
+	return string(b)
 }
 
 func (d *JSONDecoder) labels(e *Event) error {
@@ -254,7 +235,7 @@ func (d *JSONDecoder) labels(e *Event) error {
 		if err != nil {
 			return err
 		}
-		k := d.intern(key)
+		k := d.own(key)
 		if err := d.take(':'); err != nil {
 			return err
 		}
@@ -275,14 +256,8 @@ func (d *JSONDecoder) label(e *Event, key string, c byte) error {
 	if err != nil {
 		return err
 	}
-	s := ""
-	if len(v) <= 64 {
-		s = d.intern(v)
-	} else {
-		s = string(v)
-	}
 	n := len(e.Labels)
-	e.SetLabel(key, s)
+	e.SetLabel(key, d.own(v))
 	if len(e.Labels) == n {
 		return refuse(DuplicateField, FLabels, "the key %.40q is given twice", key)
 	}
