@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -39,6 +41,8 @@ const (
 	benchPoll = 2 * time.Millisecond
 	// benchBody is how many events one HTTP request of the intake part carries.
 	benchBody = 500
+	// benchImport is how many events the memory part imports.
+	benchImport = 1_000_000
 	// benchSettle is how long an idle instance is left alone before it is looked at.
 	benchSettle = 15 * time.Second
 )
@@ -169,6 +173,12 @@ func (b *bench) pipeline(ctx context.Context, r *benchReport) (err error) {
 	if err != nil {
 		return err
 	}
+	prepared := int64(0)
+	for _, p := range list {
+		prepared += int64(len(p.data))
+	}
+	debug.FreeOSMemory()                      // what preparing took is not the pipeline's
+	debug.SetMemoryLimit(goMemory + prepared) // as coc up sets it, with room for the input
 	stopEngine, stopSink := running(ctx, eng.Run), running(ctx, sk.Run)
 	defer func() { err = errors.Join(err, stopEngine(), stopSink()) }()
 	if err := b.until(ctx, func() bool { return eng.Status().Running }); err != nil {
@@ -183,7 +193,7 @@ func (b *bench) pipeline(ctx context.Context, r *benchReport) (err error) {
 		return err
 	}
 	rate := newRate(b.cmd.Events, time.Since(began))
-	rate.Rules = b.cmd.Rules
+	rate.Rules, rate.PreparedBytes = b.cmd.Rules, prepared
 	r.Pipeline = &rate
 	return nil
 }
@@ -375,24 +385,56 @@ func (b *bench) messages(ctx context.Context, r *benchReport) (err error) {
 	return nil
 }
 
-// idle starts coc up as a user would and looks at its memory once it has settled.
-func (b *bench) idle(ctx context.Context, r *benchReport) error {
+// memory starts coc up as a user would, looks at its memory once it has settled,
+// and at its peak after a large import.
+func (b *bench) memory(ctx context.Context, r *benchReport) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("cannot find this program to start it again: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, exe, "up", "--data", filepath.Join(b.dir, "up"), "--listen", "127.0.0.1:0")
+	file, err := b.writeEvents(benchImport)
+	if err != nil {
+		return err
+	}
+	data := filepath.Join(b.dir, "up")
+	cmd := exec.CommandContext(ctx, exe, "up", "--data", data, "--listen", "127.0.0.1:0")
 	cmd.Stdout, cmd.Stderr = io.Discard, io.Discard
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("cannot start coc up: %w", err)
 	}
-	err = b.until(ctx, func() bool { _, err := readInstance(filepath.Join(b.dir, "up")); return err == nil })
+	pid := strconv.Itoa(cmd.Process.Pid)
+	err = b.until(ctx, func() bool { _, err := readInstance(data); return err == nil })
 	if err == nil {
 		time.Sleep(benchSettle)
-		r.Idle = memory(strconv.Itoa(cmd.Process.Pid), "VmRSS:")
+		r.Idle = memory(pid, "VmRSS:")
+		err = exec.CommandContext(ctx, exe, "import", "--data", data, "--format", "json", file).Run()
+		r.Busy = memory(pid, "VmHWM:")
 	}
 	stopped := cmd.Process.Signal(syscall.SIGTERM)
 	return errors.Join(err, stopped, cmd.Wait())
+}
+
+// writeEvents writes a file of NDJSON.
+func (b *bench) writeEvents(count int) (path string, err error) {
+	path = filepath.Join(b.dir, "events.ndjson")
+	f, err := os.Create(path)
+	if err != nil {
+		return "", fmt.Errorf("cannot write the bench's events: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	w := bufio.NewWriterSize(f, 1<<20)
+	now := b.g.Now().Add(-time.Hour).UnixMilli()
+	var e event.Event
+	var line []byte
+	for i := range count {
+		benchEvent(i, now, &e)
+		e.Received, e.Source, e.UserHash = 0, "", ""
+		line = append(event.AppendJSON(line[:0], &e), '\n')
+		if _, err := w.Write(line); err != nil {
+			return "", fmt.Errorf("cannot write the bench's events: %w", err)
+		}
+	}
+	return path, w.Flush()
 }
 
 // cpuTime is what this process has used so far, user and system.
