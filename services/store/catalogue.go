@@ -7,6 +7,8 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/opencoc/coc/services/event"
 )
 
 // A role that may write statements but does not see everything does so against
@@ -74,18 +76,24 @@ func viewOf(r Role, database, table string) string {
 	return "SELECT " + strings.Join(columns, ", ") + " FROM " + from
 }
 
-// shownKey is the key of a finding without the entries that the role may not
-// see. The names are ours, from the table of fields.
+// shownKey is the key of a finding with the entries that the role may see, by
+// the class of their field; what is none is not shown. A label has a name of its
+// own and the class of all labels. The names are ours, from the table of fields.
 func shownKey(r Role) string {
-	hidden := r.hiddenKeys()
-	if len(hidden) == 0 {
+	var quoted []string
+	for i := range event.Fields {
+		if r.MaySee(event.Fields[i].Class) {
+			quoted = append(quoted, "'"+event.Fields[i].Name+"'")
+		}
+	}
+	if len(quoted) == len(event.Fields) {
 		return "key"
 	}
-	quoted := make([]string, len(hidden))
-	for i, name := range hidden {
-		quoted[i] = "'" + name + "'"
+	shown := "has([" + strings.Join(quoted, ", ") + "], k)"
+	if labels := &event.Fields[event.FLabels]; r.MaySee(labels.Class) {
+		shown += " OR startsWith(k, '" + labels.Name + ".')"
 	}
-	return "mapFilter((k, v) -> NOT has([" + strings.Join(quoted, ", ") + "], k), key)"
+	return "mapFilter((k, v) -> " + shown + ", key)"
 }
 
 // replacing names the tables of which only the last version of a row counts.

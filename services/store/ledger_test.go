@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
+
 	"github.com/opencoc/coc/services/event"
 )
 
@@ -52,6 +54,35 @@ func TestTheLedgerBalancesBySourceAndHour(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("the ledger is\n%+v, %v\nwanted\n%+v", got, err, want)
 	}
+}
+
+// A row that goes missing from ClickHouse after it was stored, or comes to be
+// there twice, is a difference of its source and hour.
+func TestALostOrDoubledRowIsSeen(t *testing.T) {
+	hour := time.Date(2025, 9, 3, 10, 0, 0, 0, time.UTC)
+	row := numbered(t, "loss", 1, 5, "http", hour.Add(time.Minute), hour.Add(time.Minute), 201)
+	if err := house.InsertBatches(t.Context(), []BatchRow{row}); err != nil {
+		t.Fatal(err)
+	}
+	hold := func(when string, stored int64) {
+		t.Helper()
+		got, err := house.Ledger(t.Context(), admin, hour, hour.Add(time.Hour), nil)
+		want := []LedgerRow{{Source: "http", Hour: hour, Received: 5, Stored: stored, Difference: 5 - stored}}
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s the ledger is\n%+v, %v\nwanted\n%+v", when, got, err, want)
+		}
+	}
+	hold("when all is there", 5)
+	sync := clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{"mutations_sync": 2}))
+	if err := house.conn.Exec(sync, "ALTER TABLE events DELETE WHERE collector_id = 'loss' AND collector_seq = 3"); err != nil {
+		t.Fatal(err)
+	}
+	hold("with one row lost", 4)
+	again := event.Event{Time: hour.UnixMilli(), Received: hour.Add(time.Minute).UnixMilli(), Kind: "system", Action: "ledger", Source: "http", Collector: "loss", Epoch: 1}
+	three, four := again, again
+	three.Seq, four.Seq = 3, 4
+	put(t, "loss again", three, four)
+	hold("with one row twice", 6)
 }
 
 func TestGapsInTheNumberingAreFound(t *testing.T) {

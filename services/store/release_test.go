@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -194,6 +195,44 @@ func TestNothingOfAPersonIsInARelease(t *testing.T) {
 		if n := scalar[uint64](t, "SELECT countIf(position(toString(tuple(*)), '"+secret+"') > 0 OR position(toString(tuple(*)), 'once1') > 0) FROM "+table); n != 0 {
 			t.Errorf("%s holds a secret in %d rows", table, n)
 		}
+	}
+}
+
+// What a release names of an event is of class public; the rest are counts. A
+// column added to it has to be put into one of the two.
+func TestAReleaseNamesPublicFieldsOnly(t *testing.T) {
+	named := map[string]int{"service": event.FieldByName("service.name"), "version": event.FieldByName("service.version"),
+		"resource_type": event.FieldByName("resource.type"), "resource_name": event.FieldByName("resource.name")}
+	others := []string{"day", "zone", "released", "counted", "rows", "few_tenants", "dominated", "late", "simulated", "tenants", "users", "uses", "failures", "timed"}
+	for _, table := range releaseTables {
+		rows, err := house.conn.Query(t.Context(), "SELECT name, type FROM system.columns WHERE database = 'coc' AND table = '"+table+"'")
+		if err != nil {
+			t.Fatal(err)
+		}
+		columns := 0
+		for rows.Next() {
+			var name, kind string
+			if err := rows.Scan(&name, &kind); err != nil {
+				t.Fatal(err)
+			}
+			columns++
+			field, isNamed := named[name]
+			switch {
+			case isNamed && (field < 0 || event.Fields[field].Class != event.Public):
+				t.Errorf("%s.%s comes from a field that is not of class public", table, name)
+			case isNamed, name == "tier", name == "zone", slices.Contains(others, name), strings.HasPrefix(name, "ms_"):
+				// The tier is the tenant's contract, not the tenant: at least 11 share it in a row.
+			default:
+				t.Errorf("%s.%s: say what it is made of", table, name)
+			}
+			if !isNamed && name != "tier" && name != "zone" && strings.Contains(kind, "String") {
+				t.Errorf("%s.%s is a text (%s)", table, name, kind)
+			}
+		}
+		if err := rows.Err(); err != nil || columns < 3 {
+			t.Fatalf("%s has %d columns, %v", table, columns, err)
+		}
+		_ = rows.Close()
 	}
 }
 

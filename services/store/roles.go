@@ -215,18 +215,6 @@ func columnsOf(table string) []string {
 	return append(list, rest...)
 }
 
-// hiddenKeys lists the dotted names of fields whose values the role may not
-// see in the key of a finding.
-func (r Role) hiddenKeys() []string {
-	var list []string
-	for i := range event.Fields {
-		if !r.MaySee(event.Fields[i].Class) {
-			list = append(list, event.Fields[i].Name)
-		}
-	}
-	return list
-}
-
 func classed(c event.Class, columns string) map[string]event.Class {
 	m := map[string]event.Class{}
 	for _, name := range strings.Fields(columns) {
