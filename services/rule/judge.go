@@ -231,13 +231,46 @@ func (k *key) mark(r *Runner, rule *Rule, g, h int) {
 			}
 		}
 		if !c.has || r.before(e, &c.first.entry) {
-			c.setFirst(r, rule, k, i)
+			c.setFirst(r, rule, k, r.completes(rule, k, g, i, h))
 		} else if e.time > c.last {
 			r.statOf(rule).Suppressed++
 		}
 		c.last = max(c.last, e.time)
 		c.changed = true
+		return // the others of the group fire at the same time
 	}
+}
+
+// completes finds, in a group of equal time whose first firing is i, the event
+// with which the condition became true: the first for which it holds over the
+// window without the events of the group that come after it by identity. Where
+// only the whole group makes it true, that is i.
+func (r *Runner) completes(rule *Rule, k *key, g, i, h int) int {
+	if h-g == 1 || k.panes != nil {
+		return i
+	}
+	w, agg, hi := rule.spec, k.agg, k.hi
+	defer func() { k.agg, k.hi = agg, hi }()
+	if agg != nil {
+		k.agg = newAggregate(w)
+		for j := int(k.lo); j < g; j++ {
+			k.agg.add(w, k, j)
+		}
+	}
+	for j := g; j < h; j++ {
+		if agg != nil {
+			k.agg.add(w, k, j)
+		}
+		k.hi = int32(j + 1)
+		if k.entries[j].flags&fired == 0 {
+			continue
+		}
+		k.measure(w, rule.cond.slots, &r.x)
+		if r.holds(rule, k, &k.entries[j], &r.x) {
+			return j
+		}
+	}
+	return i
 }
 
 // setFirst remembers the first firing of a cell with what was measured.

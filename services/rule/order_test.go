@@ -62,6 +62,23 @@ func (n *naive) findings(events []event.Event) []naiveFinding {
 		}
 		for from, firings := range cells {
 			first, last := firings[0], firings[len(firings)-1]
+			// Of a tie, the event with which it became true.
+			for _, e := range firings {
+				if e.Time != first.Time {
+					break
+				}
+				upTo := between(e.Time-n.window, e.Time-1)
+				for _, tie := range between(e.Time-1, e.Time) {
+					upTo = append(upTo, tie)
+					if tie.Identity() == e.Identity() {
+						break
+					}
+				}
+				if n.holds(upTo, e) {
+					first = e
+					break
+				}
+			}
 			in := between(first.Time-n.window, last.Time)
 			f := naiveFinding{Key: k, Cell: from, Fired: first.Time, FiredBy: first.EventID(), Count: int64(len(in)), First: in[0].Time, End: in[len(in)-1].Time}
 			for i, e := range in {
