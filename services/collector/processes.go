@@ -45,6 +45,7 @@ func startProcesses(c *Collector, s *sourceState) func(context.Context) error {
 		if err == nil || ctx.Err() != nil {
 			return ignoreEnd(ctx, err)
 		}
+		s.log.Warn("processes are watched by polling from here on, which misses shorter ones", "every", w.every, "reason", err)
 		s.set(sourceRunning, fmt.Sprintf("polling /proc every %v, which misses shorter processes (%v)", w.every, err))
 		return ignoreEnd(ctx, w.poll(ctx))
 	}
