@@ -30,10 +30,12 @@ func (r *jsonReader) read(data []byte, d *draft) error {
 	d.names, r.key = d.names[:0], ""
 	err := r.dec.Decode(data, &d.Event)
 	var refusal *event.Refusal
-	if err == nil || !asRefusal(err, &refusal) || refusal.Reason != event.UnknownField {
+	if err == nil || !asRefusal(err, &refusal) || refusal.Reason == event.BadJSON || refusal.Reason == event.TooLong {
 		return err
 	}
-	// Only what is not one of our events is looked at a second time.
+	// Only what is not one of our events is looked at a second time. Which
+	// attribute was stumbled over depends on their order: source is a group of
+	// ours, id is unknown.
 	var ce cloudEvent
 	if bad := ce.parse(data); bad != nil {
 		if errors.Is(bad, errNoCloudEvent) {
@@ -70,12 +72,18 @@ func (c *cloudEvent) parse(data []byte) error {
 	if err := json.Unmarshal(data, c); err != nil {
 		return &event.Refusal{Reason: event.BadJSON, Detail: fmt.Sprintf("CloudEvent: %v", err)}
 	}
+	if c.SpecVersion == "" { // an event of ours with a label of that name
+		return errNoCloudEvent
+	}
 	return nil
 }
 
 // key names the CloudEvent for its senders' retries: source and id together are
-// unique by the specification.
-func (c *cloudEvent) key() string { return c.Source + "#" + c.ID }
+// unique by the specification. A source may hold any character but controls.
+func (c *cloudEvent) key() string { return c.Source + "\x00" + c.ID }
+
+// eventID is what is kept as event.id.
+func (c *cloudEvent) eventID() string { return c.Source + "#" + c.ID }
 
 // readCloudEvent fills d from the envelope and its data. What the data says
 // itself wins: time, action (the type) and event.id (source and id).
@@ -118,7 +126,7 @@ func (r *jsonReader) readCloudEvent(c *cloudEvent, d *draft) error {
 		d.Action = c.Type
 	}
 	if d.ID == "" {
-		d.ID = c.key()
+		d.ID = c.eventID()
 	}
 	return c.labels(d)
 }
@@ -136,6 +144,8 @@ func (c *cloudEvent) labels(d *draft) error {
 			}
 		case '0', 't', 'f':
 			text = string(value)
+		case 'n':
+			continue // unset, as the specification allows to say
 		default:
 			return &event.Refusal{Reason: event.WrongType, Field: event.CutText(name, 80), Detail: "an attribute of a CloudEvent is a text, a number or a boolean"}
 		}

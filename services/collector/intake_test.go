@@ -21,7 +21,7 @@ import (
 func TestEveryFormOfBodyIsTaken(t *testing.T) {
 	h := testHouse(t, httpOnly, nil)
 	s := h.serve()
-	token := h.token("erp", "")
+	token := h.token("erp", "*")
 	gz := func(text string) string {
 		var b bytes.Buffer
 		w := gzip.NewWriter(&b)
@@ -137,7 +137,7 @@ func TestABadItemRefusesItsWholeRequest(t *testing.T) {
 func TestTheAnswerListsAtMostAHundredBadItems(t *testing.T) {
 	h := testHouse(t, httpOnly, nil)
 	s := h.serve()
-	a := post(t, s.URL, h.token("erp", ""), strings.Repeat("{}\n", 500), nil)
+	a := post(t, s.URL, h.token("erp", "*"), strings.Repeat("{}\n", 500), nil)
 	if a.status != 400 || len(a.Refused) != limitBadItems || a.RefusedTotal != 500 {
 		t.Errorf("%d with %d items of %d", a.status, len(a.Refused), a.RefusedTotal)
 	}
@@ -161,7 +161,7 @@ func TestWhoMaySend(t *testing.T) {
 	f("coc_aaaa_bbbb", 401)
 	f(strings.Repeat("x", 10_000), 401)
 	f(other, 403)
-	f(h.token("erp", ""), 202)
+	f(h.token("erp", "*"), 202)
 	a, err := http.Get(s.URL + "/v1/events")
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +186,7 @@ func TestATokenOfOneTenantNamesIt(t *testing.T) {
 func TestTooMuchInOneRequestSaysWhatToDo(t *testing.T) {
 	h := testHouse(t, httpOnly, func(c *Config) { c.Intake.EventsPerSecond = 1e9; c.Intake.Burst = 1e9 })
 	s := h.serve()
-	token := h.token("erp", "")
+	token := h.token("erp", "*")
 	f := func(what, body string, header map[string]string, want int) {
 		t.Helper()
 		if a := post(t, s.URL, token, body, header); a.status != want || want == 413 && !strings.Contains(a.Error, "several") {
@@ -231,7 +231,7 @@ func TestTooMuchInOneRequestSaysWhatToDo(t *testing.T) {
 func TestOneRequestStandsInOneMessage(t *testing.T) {
 	h := testHouse(t, httpOnly, func(c *Config) { c.Intake.EventsPerSecond = 1e9; c.Intake.Burst = 1e9 })
 	s := h.serve()
-	token := h.token("erp", "")
+	token := h.token("erp", "*")
 	var wg sync.WaitGroup
 	for i := range 60 {
 		wg.Go(func() {
@@ -270,14 +270,14 @@ func TestOneRequestStandsInOneMessage(t *testing.T) {
 func TestTheSameKeyIsStoredOnce(t *testing.T) {
 	h := testHouse(t, httpOnly, nil)
 	s := h.serve()
-	token := h.token("erp", "")
+	token := h.token("erp", "*")
 	key := map[string]string{"Idempotency-Key": "order-17"}
 	first := post(t, s.URL, token, ev("")+"\n"+ev(""), key)
 	again := post(t, s.URL, token, ev("")+"\n"+ev(""), key)
 	if first.status != 202 || again.status != 202 || !again.Repeated || first.First != again.First || first.Last != again.Last || again.Accepted != 2 {
 		t.Errorf("first %+v, again %+v", first.acceptedBody, again.acceptedBody)
 	}
-	if a := post(t, s.URL, h.token("erp", ""), ev(""), key); a.Repeated {
+	if a := post(t, s.URL, h.token("erp", "*"), ev(""), key); a.Repeated {
 		t.Error("another token's key is taken for the same")
 	}
 	// A refused request leaves its key free.
@@ -319,7 +319,7 @@ func TestTheSameKeyIsStoredOnce(t *testing.T) {
 func TestTheSameKeyAtTheSameTimeIsStoredOnce(t *testing.T) {
 	h := testHouse(t, httpOnly, nil)
 	s := h.serve()
-	token := h.token("erp", "")
+	token := h.token("erp", "*")
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
@@ -363,7 +363,7 @@ func TestRatePerToken(t *testing.T) {
 		c.Now = fixed(testNow) // nothing is given back
 	})
 	s := h.serve()
-	token := h.token("erp", "")
+	token := h.token("erp", "*")
 	body := strings.Repeat(`{"time":`+fmt.Sprint(time.Now().UnixMilli())+`,"kind":"user","action":"x"}`+"\n", 5000)
 	if a := post(t, s.URL, token, body, nil); a.status != 202 {
 		t.Fatalf("answer %+v", a)
@@ -379,7 +379,7 @@ func TestRatePerToken(t *testing.T) {
 func TestHandlersSay503WhenNothingRuns(t *testing.T) {
 	h := testHouse(t, httpOnly, nil)
 	s := h.serve()
-	token := h.token("erp", "")
+	token := h.token("erp", "*")
 	h.stop()
 	if a := post(t, s.URL, token, ev(""), nil); a.status != 503 || a.header.Get("Retry-After") == "" {
 		t.Errorf("answer %d", a.status)
@@ -487,5 +487,52 @@ func TestDecodingARequestAllocatesItsTextsOnly(t *testing.T) {
 	// time, message and session.id differ from event to event.
 	if n := testing.AllocsPerRun(20, read) / 100; n > 3.2 {
 		t.Errorf("%.1f allocations an event", n)
+	}
+}
+
+func TestATokenWithoutTenantsSpeaksForNone(t *testing.T) {
+	h := testHouse(t, "sources:\n  - kind: http\n", nil)
+	s := h.serve()
+	token := h.token("sys", "")
+	now := time.Now().UTC().Format(time.RFC3339)
+	f := func(status int, members string) {
+		t.Helper()
+		body := `{"time":"` + now + `","kind":"system","action":"x"` + members + `}`
+		if a := post(t, s.URL, token, body, nil); a.status != status {
+			t.Errorf("%s: %d, want %d (%s)", body, a.status, status, a.Error)
+		}
+	}
+	f(202, "")
+	f(403, `,"tenant.id":"acme"`)
+	f(403, `,"tenant":{"id":"acme"}`)
+}
+
+func TestCloudEventsInAnyOrderOfTheirAttributes(t *testing.T) {
+	h := testHouse(t, "sources:\n  - kind: http\n", nil)
+	s := h.serve()
+	token := h.token("erp", "*")
+	now := time.Now().UTC().Format(time.RFC3339)
+	f := func(status int, repeated bool, body string) {
+		t.Helper()
+		if a := post(t, s.URL, token, body, nil); a.status != status || a.Repeated != repeated {
+			t.Errorf("%s: %d repeated %v, want %d %v (%s)", body, a.status, a.Repeated, status, repeated, a.Error)
+		}
+	}
+	rest := `"type":"login","time":"` + now + `","data":{"kind":"user"}}`
+	f(202, false, `{"source":"/a","id":"1","specversion":"1.0",`+rest)
+	f(202, true, `{"specversion":"1.0","id":"1","source":"/a",`+rest)
+	f(202, false, `{"user":"an extension","id":"2","source":"/a","specversion":"1.0",`+rest)
+	f(202, false, `{"subject":null,"trace":null,"id":"3","source":"/a","specversion":"1.0",`+rest)
+	// A # may stand in a source and in an id: these are two events.
+	f(202, false, `{"source":"x#y","id":"z","specversion":"1.0",`+rest)
+	f(202, false, `{"source":"x","id":"y#z","specversion":"1.0",`+rest)
+	f(400, false, `{"source":"/a","time":"`+now+`","kind":"user","action":"login"}`)
+	f(400, false, `{"labels":{"specversion":"x"},"nonsense":1,"time":"`+now+`","kind":"user","action":"login"}`)
+}
+
+func TestABinaryCloudEventsAttributesAreUnescaped(t *testing.T) {
+	ce := binaryCloudEvent(http.Header{"Ce-Specversion": {"1.0"}, "Ce-Id": {"a%20b"}, "Ce-Subject": {"Zo%C3%AB"}, "Ce-Source": {"100%"}})
+	if ce.ID != "a b" || ce.Subject != "Zoë" || ce.Source != "100%" {
+		t.Errorf("%+v", ce)
 	}
 }

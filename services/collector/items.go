@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -221,7 +222,11 @@ func binaryCloudEvent(h http.Header) *cloudEvent {
 		if !ok || len(values) == 0 {
 			continue
 		}
-		switch v := values[0]; attribute {
+		v := values[0]
+		if clear, err := url.PathUnescape(v); err == nil {
+			v = clear // as the HTTP binding has it
+		}
+		switch attribute {
 		case "specversion":
 			ce.SpecVersion = v
 		case "id":

@@ -197,7 +197,7 @@ func read(t testing.TB, path string) []byte {
 func TestALostStateFolderBeginsANewEpoch(t *testing.T) {
 	h := testHouse(t, httpOnly, nil)
 	s := h.serve()
-	token := h.token("erp", "")
+	token := h.token("erp", "*")
 	post(t, s.URL, token, ev(""), nil)
 	h.stop()
 	must(t, os.RemoveAll(h.state))
@@ -232,7 +232,7 @@ func TestALostStateFolderBeginsANewEpoch(t *testing.T) {
 
 func TestALostBusBeginsANewEpoch(t *testing.T) {
 	h := testHouse(t, httpOnly, nil)
-	post(t, h.serve().URL, h.token("erp", ""), ev(""), nil)
+	post(t, h.serve().URL, h.token("erp", "*"), ev(""), nil)
 	h.stop()
 	other := testBus(t, t.TempDir())
 	t.Cleanup(func() { must(t, other.Close(context.Background())) })
@@ -241,7 +241,7 @@ func TestALostBusBeginsANewEpoch(t *testing.T) {
 	_, epoch, _ := p.numbers()
 	h.bus = other
 	h.start(httpOnly, nil)
-	post(t, h.serve().URL, h.token("erp", ""), ev(""), nil)
+	post(t, h.serve().URL, h.token("erp", "*"), ev(""), nil)
 	if e := h.events()[0]; e.Epoch <= epoch {
 		t.Errorf("epoch %d after %d", e.Epoch, epoch)
 	}

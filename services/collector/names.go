@@ -1,6 +1,8 @@
 package collector
 
 import (
+	"net/url"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -233,17 +235,35 @@ func distinctive(name string) bool {
 	return letter && !plain
 }
 
+// plainName says whether a name is written in one way only: letters, digits and
+// what a URL leaves as it is.
+func plainName(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; c >= utf8.RuneSelf || !isNameByte(c) {
+			return false
+		}
+	}
+	return true
+}
+
 // aliases returns the further forms in which an account's name is written: the
-// account of DOMAIN\account, and the part before the @ of an address when it
-// has a shape that only names have.
-func aliases(name string) (more [2]string, n int) {
+// account of DOMAIN\account, the part before the @ of an address when it has a
+// shape that only names have, and each as it stands in the path and in the query
+// of a URL.
+func aliases(name string) []string {
+	forms := []string{name}
 	if _, account, ok := cutLast(name, `\`); ok && len(account) > minName {
-		more[n] = account
-		n++
+		forms = append(forms, account)
 	}
 	if local, _, ok := strings.Cut(name, "@"); ok && len(local) > 3 && strings.ContainsAny(local, "._-") {
-		more[n] = local
-		n++
+		forms = append(forms, local)
 	}
-	return more, n
+	for _, form := range forms {
+		for _, written := range [...]string{url.QueryEscape(form), url.PathEscape(form)} {
+			if !slices.Contains(forms, written) {
+				forms = append(forms, written)
+			}
+		}
+	}
+	return forms[1:]
 }

@@ -31,7 +31,7 @@ func TestAFullBusHoldsSourcesBackAndSays429(t *testing.T) {
 	h := &house{t: t, bus: b, state: t.TempDir()}
 	h.start(logSource(path, "")+"  - kind: http\n", func(c *Config) { c.Intake.EventsPerSecond = 1e9; c.Intake.Burst = 1e9 })
 	s := h.serve()
-	token := h.token("erp", "")
+	token := h.token("erp", "*")
 	fillBus(t, b)
 	appendTo(t, path, sshLines(0, 5000))
 	eventually(t, "the collector says so", func() bool { return h.c.Status().State == stateFull })
@@ -106,7 +106,7 @@ func TestABusThatIsAwayLosesAndDoublesNothing(t *testing.T) {
 	h := &house{t: t, bus: client, state: t.TempDir()}
 	h.start(logSource(path, "")+"  - kind: http\n", nil)
 	s := h.serve()
-	token := h.token("erp", "")
+	token := h.token("erp", "*")
 	appendTo(t, path, sshLines(0, 100))
 	eventually(t, "the first lines", func() bool { return h.stored() == 100 })
 	must(t, server.Close(context.Background()))
@@ -125,7 +125,7 @@ func TestABusThatIsAwayLosesAndDoublesNothing(t *testing.T) {
 func TestTwoCollectorsOfOneNameNumberAnew(t *testing.T) {
 	h := testHouse(t, httpOnly, nil)
 	s := h.serve()
-	token := h.token("erp", "")
+	token := h.token("erp", "*")
 	post(t, s.URL, token, ev(`,"session.id":"a"`), nil)
 	other, err := h.bus.NewPublisher(t.Context(), "test")
 	must(t, err)
@@ -155,7 +155,7 @@ func TestARunningCollectorTellsItsMarkWhileIdle(t *testing.T) {
 func TestRefusalsTravelInTheHeaders(t *testing.T) {
 	h := testHouse(t, httpOnly, nil)
 	s := h.serve()
-	token := h.token("erp", "")
+	token := h.token("erp", "*")
 	post(t, s.URL, token, "{}\n{}", nil)
 	post(t, s.URL, token, ev(""), nil)
 	h.stop()
@@ -173,7 +173,7 @@ func TestRefusalsTravelInTheHeaders(t *testing.T) {
 func TestTheEndFlushesWhatWasAccepted(t *testing.T) {
 	h := testHouse(t, httpOnly, func(c *Config) { c.Intake.EventsPerSecond = 1e9; c.Intake.Burst = 1e9 })
 	s := h.serve()
-	token := h.token("erp", "")
+	token := h.token("erp", "*")
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	accepted := 0
@@ -284,7 +284,7 @@ func TestAConfigurationThatWouldFailLaterIsRefused(t *testing.T) {
 func TestMetricsAndStatusShowWhatWasDone(t *testing.T) {
 	h := testHouse(t, "sources:\n  - kind: http\n    expect: 1s\n", nil)
 	s := h.serve()
-	token := h.token("erp", "")
+	token := h.token("erp", "*")
 	post(t, s.URL, token, ev(`,"message":"password=x"`), nil)
 	post(t, s.URL, token, "{}", nil)
 	eventually(t, "it has been quiet for a second", func() bool { return h.c.Status().Sources[0].Quiet })

@@ -165,12 +165,15 @@ func (i *intake) checker(t sender) func(*draft) error {
 }
 
 // tenant checks that the sender may speak for the event's tenant. A token for
-// exactly one tenant names it for events that do not.
+// exactly one tenant names it for events that do not; one without a pattern is
+// for systems of no tenant.
 func (t sender) tenant(d *draft) error {
 	glob := t.TenantGlob
 	switch {
-	case glob == "" || glob == "*":
+	case glob == "*" || glob == "" && d.TenantID == "":
 		return nil
+	case glob == "":
+		return &event.Refusal{Reason: reasonTenantOutside, Field: "tenant.id", Detail: "the token is for systems of no tenant: leave tenant.id out, or use a token made with --tenant-glob"}
 	case d.TenantID == "" && isExact(glob):
 		d.TenantID = glob
 		return nil

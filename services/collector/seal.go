@@ -117,7 +117,7 @@ func (s *sealer) sealOne(ctx context.Context, d *draft) error {
 		if err != nil {
 			return err
 		}
-		if !who.system && len(people) < cap(room[:])-2 {
+		if !who.system {
 			people = who.in(people, name)
 		}
 	}
@@ -148,9 +148,8 @@ func (w *identity) in(people []person, name string) []person {
 		return people
 	}
 	people = append(people, person{name, w.short})
-	if strings.ContainsAny(name, `@\`) {
-		more, n := aliases(name)
-		for _, alias := range more[:n] {
+	if !plainName(name) {
+		for _, alias := range aliases(name) {
 			people = append(people, person{alias, w.short})
 		}
 	}
