@@ -136,8 +136,8 @@ func assigned(s string, i int) (from, to int) {
 	if !header && !cookie && !isSecretName(name) {
 		return 0, 0
 	}
-	if s[i] == ':' && end == i && strings.HasSuffix(name, "passwd") {
-		return 0, 0 // a program or a file: chpasswd:chauthtok, /etc/passwd: not found
+	if s[i] == ':' && end == i && namesProgram(s, start, i) {
+		return 0, 0
 	}
 	from = i + 1
 	for from < len(s) && (s[from] == ' ' || s[from] == '\t' || s[from] == '=') {
@@ -158,6 +158,33 @@ func assigned(s string, i int) (from, to int) {
 		return from, lineEnd(s, from)
 	}
 	return valueAt(s, from)
+}
+
+// namesProgram says whether s[start:colon] is a program or a file rather than
+// what holds a password: pam_unix(chpasswd:chauthtok), /etc/passwd: not found,
+// "passwd: password changed for …".
+func namesProgram(s string, start, colon int) bool {
+	switch s[start:colon] {
+	case "chpasswd", "gpasswd", "smbpasswd", "yppasswd", "kpasswd", "htpasswd", "ldappasswd", "vncpasswd":
+		return true
+	case "passwd":
+		if start > 0 && (s[start-1] == '/' || s[start-1] == '(') || strings.HasPrefix(s[colon+1:], "chauthtok") {
+			return true
+		}
+		// A program says a sentence, a setting holds one word.
+		_, to := valueAt(s, min(colon+2, len(s)))
+		return strings.HasPrefix(s[colon:], ": ") && to+1 < len(s) && s[to] == ' ' && isLetter(s[to+1]) && !assignsNext(s[to+1:])
+	}
+	return false
+}
+
+// assignsNext says whether s begins with a further name and its value.
+func assignsNext(s string) bool {
+	i := 0
+	for i < len(s) && isNameByte(s[i]) {
+		i++
+	}
+	return i < len(s) && (s[i] == '=' || s[i] == ':')
 }
 
 // valueAt returns the bounds of a value: a text in quotes, or up to the next

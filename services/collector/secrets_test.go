@@ -45,6 +45,10 @@ func TestSecretsAreCut(t *testing.T) {
 	f("X-Api-Key: 123456", "X-Api-Key: [secret]")
 	f("api_key=1 apikey=2", "api_key=[secret] apikey=[secret]")
 	f("pwd=geheim", "pwd=[secret]")
+	f("passwd: geheim", "passwd: [secret]")
+	f("passwd:geheim", "passwd:[secret]")
+	f("db_passwd: geheim", "db_passwd: [secret]")
+	f("user: jan passwd: geheim host: db", "user: jan passwd: [secret] host: db")
 }
 
 func TestHarmlessTextsStay(t *testing.T) {
@@ -66,6 +70,9 @@ func TestHarmlessTextsStay(t *testing.T) {
 	f("std::token::x")
 	f("chpasswd[12]: pam_unix(chpasswd:chauthtok): password changed for jan")
 	f("passwd: password changed for jan")
+	f("Mar 27 13:06:56 ip-10-77-20-248 chpasswd[1]: pam_unix(chpasswd:chauthtok): password changed for jan")
+	f("passwd[77]: pam_unix(passwd:chauthtok): password changed for jan")
+	f("cat: /etc/passwd: not found")
 	f("eyJ")
 	f("AKIA")
 	f("password")
