@@ -50,7 +50,7 @@ var units = regexp.MustCompile(`_(total|seconds|bytes|messages|events|rows|parts
 // What a person on duty and their monitoring ask of a running instance.
 func TestAnInstanceTellsHowItIs(t *testing.T) {
 	data := t.TempDir()
-	up(t, data, "--without", "host,processes,journal")
+	in := up(t, data, "--log-json", "--without", "host,processes,journal")
 	i, err := readInstance(data)
 	if err != nil {
 		t.Fatal(err)
@@ -97,6 +97,21 @@ func TestAnInstanceTellsHowItIs(t *testing.T) {
 	}
 	if strings.Contains(body, "\ncoc_store_up 0") || strings.Contains(body, "\ncoc_bus_up 0") {
 		t.Errorf("/metrics says that a server is away:\n%s", body)
+	}
+
+	told := false
+	for line := range strings.Lines(in.out.String()) {
+		var entry struct{ Time, Level, Msg, URL string }
+		if !strings.HasPrefix(line, "{") {
+			continue // the greeting
+		}
+		if err := json.Unmarshal([]byte(line), &entry); err != nil || entry.Time == "" || entry.Level == "" || entry.Msg == "" {
+			t.Errorf("a line of the log is %s", line)
+		}
+		told = told || entry.URL == i.URL
+	}
+	if !told {
+		t.Errorf("the log does not tell the address:\n%s", in.out)
 	}
 
 	// Every door but the two of health and the metrics asks who comes in, and
