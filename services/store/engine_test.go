@@ -169,6 +169,22 @@ func TestAMissingOrWrongLibraryIsOneSentence(t *testing.T) {
 	}
 }
 
+// The engine runs within the bounds that keep an instance small: without them
+// 1.7 GB were seen for the same work.
+func TestTheEngineIsBounded(t *testing.T) {
+	for name, want := range map[string]string{
+		"max_server_memory_usage": fmt.Sprint(house.config.MemoryBytes), "mark_cache_size": fmt.Sprint(32 << 20), "index_mark_cache_size": fmt.Sprint(16 << 20),
+		"uncompressed_cache_size": "0", "background_pool_size": "2",
+	} {
+		if got := scalar[string](t, "SELECT value FROM system.server_settings WHERE name = '"+name+"'"); got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
+	}
+	if house.config.MemoryBytes > 700<<20 {
+		t.Errorf("the engine may take %d bytes", house.config.MemoryBytes)
+	}
+}
+
 func TestASecondStoreInTheProcessIsRefused(t *testing.T) {
 	_, err := Open(t.Context(), Config{Dir: t.TempDir(), Library: libraryPath()})
 	if !errors.Is(err, ErrInUse) {
