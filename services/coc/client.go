@@ -46,6 +46,17 @@ type ClientFlags struct {
 	Data      string `default:"${data}" env:"COC_DATA" placeholder:"DIR" help:"Data folder of the local instance (default: ${default})."`
 }
 
+// again is what the next command needs to ask the same instance.
+func (f *ClientFlags) again() string {
+	switch {
+	case f.Data == "" || f.Server != "" && f.Server == os.Getenv("COC_SERVER"):
+		return ""
+	case f.Server != "":
+		return " --server … --token-file …"
+	}
+	return dataFlag(f.Data)
+}
+
 // client asks one instance over HTTP.
 type client struct {
 	http  *http.Client
@@ -115,7 +126,7 @@ func newHTTP(answer time.Duration) *http.Client {
 }
 
 func noInstance(dir string) error {
-	return fmt.Errorf("no coc runs on %s: start it with `coc up --data %s`, or give --server", dir, dir)
+	return fmt.Errorf("no coc runs on %s: start it with `coc up --data %s`, or give --data or --server of one that runs", dir, dir)
 }
 
 // apiError is what an instance said instead of an answer.
@@ -324,6 +335,9 @@ func writeInstance(dir string, in instanceFile) error {
 func readInstance(dir string) (in instanceFile, err error) {
 	path := instancePath(dir)
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrPermission) {
+		return in, fmt.Errorf("cannot read %s: %w; ask as the user who runs coc, or give --server and --token-file", path, unwrapPath(err))
+	}
 	if err != nil {
 		return in, fmt.Errorf("cannot read %s: %w", path, unwrapPath(err))
 	}

@@ -188,7 +188,7 @@ func (c *FindingsCmd) table(g *Globals, list *console.FindingList) error {
 	if list.More {
 		fmt.Fprintf(g.Stdout, "\nThere are more: raise --limit, or narrow with --since, --rule or --class.\n")
 	}
-	_, err := fmt.Fprintf(g.Stdout, "\nOne in full: coc findings ID\n")
+	_, err := fmt.Fprintf(g.Stdout, "\nOne in full: coc findings%s ID\n", c.Client.again())
 	return err
 }
 

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -59,7 +61,19 @@ func TestWrongUseEndsWithTwoAndSaysWhat(t *testing.T) {
 		{"usage --from 1-1-2026", "2026-11-23"},
 		{"sql", "query"},
 		{"sql --limit -1 x", "--limit"},
-		{"tail --limit -1", "--limit"},
+		{"tail --limit -1", "--limit=-1"},
+		{"tail --limit x", `--limit: "x" is no whole number`},
+		{"tail --limit", "--limit needs a value"},
+		{"tail --kind x", `--kind: "x" is none of system, process and user`},
+		{"sources", "what to do is missing"},
+		{"help fnidings", `did you mean "findings"?`},
+		{"help rules chek", `no command "rules chek"`},
+		{"up --keep 5", `--keep: "5" is no length of time`},
+		{"up --listen nonsense", `--listen "nonsense" is no address`},
+		{"up --listen 127.0.0.1:99999", "is no address"},
+		{"up --nats-listen nonsense", `--nats-listen "nonsense" is no address`},
+		{"up --rules ../../rules --without nosuch", "there are host, processes, journal"},
+		{"engine --rules ../../rules --nats nats://127.0.0.1:1 --listen nonsense", "is no address"},
 		{"ledger --from x", "--from"},
 		{"token new --role king --expires 1d", "king"},
 		{"token new --role analyst --expires soon", "--expires"},
@@ -95,7 +109,9 @@ func TestFailuresEndWithOneAndSayWhatToDo(t *testing.T) {
 		{"import --data " + dir + " f", "coc up --data " + dir},
 		{"rules check " + dir, dir},
 		{"rules check " + dir + "/none", "none"},
-		{"sources check " + dir + "/none.yaml", "none.yaml"},
+		{"sources check " + dir + "/none.yaml", "none.yaml: no such file or directory; give"},
+		{"up --rules ../../rules --sources " + dir + "/none.yaml", "none.yaml: no such file or directory; give"},
+		{"health --server http://127.0.0.1:1", "no answer from http://127.0.0.1:1: "},
 		{"simulate --out " + dir, "exists"},
 		{"simulate --out " + dir + "/none/x", "cannot write"},
 		{"import --dry-run " + dir, "folder"},
@@ -105,6 +121,52 @@ func TestFailuresEndWithOneAndSayWhatToDo(t *testing.T) {
 		code, _, errs := call(t, "", strings.Fields(c.args)...)
 		if code != 1 || !strings.Contains(errs, c.want) || strings.Contains(errs, "goroutine") {
 			t.Errorf("coc %s: exit %d, want 1 with %q\n%s", c.args, code, c.want, errs)
+		}
+	}
+}
+
+// TestTheVersionIsToldEitherWay: --version is what everybody types first.
+func TestTheVersionIsToldEitherWay(t *testing.T) {
+	for _, c := range []string{"version", "--version"} {
+		if code, out, errs := call(t, "", c); code != 0 || out != "coc "+version+"\n" || errs != "" {
+			t.Errorf("coc %s: %d %q %q", c, code, out, errs)
+		}
+	}
+}
+
+// TestTheGreetingFitsTheInstance: its commands can be typed as they stand.
+func TestTheGreetingFitsTheInstance(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", "/home/you/.local/share")
+	var all strings.Builder
+	for _, g := range []greeting{
+		{program: "/usr/bin/coc", data: defaultDataDir(), url: localURL("http://127.0.0.1:8484"), rules: 25, watches: true},
+		{program: "bin/coc", data: "/srv/it's here", url: localURL("http://[::]:9000"), rules: 1},
+		{program: "coc", data: "demo", url: localURL("http://0.0.0.0:80"), rules: 2},
+	} {
+		all.WriteString(g.text())
+	}
+	golden(t, "greeting", all.String())
+}
+
+// TestHealthAsksTheInstanceOfTheDataFolder wherever it listens.
+func TestHealthAsksTheInstanceOfTheDataFolder(t *testing.T) {
+	dir := t.TempDir()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/readyz" || r.Header.Get("Authorization") != "" {
+			t.Errorf("%s with %q", r.URL.Path, r.Header.Get("Authorization"))
+		}
+		_, _ = w.Write([]byte(`{"ready":true,"dependencies":{"bus":"ok"}}`))
+	}))
+	if err := writeInstance(dir, instanceFile{URL: srv.URL, Token: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errs := call(t, "", "health", "--data", dir); code != 0 || !strings.Contains(out, "bus") {
+		t.Error(code, out, errs)
+	}
+	srv.Close() // as kill -9 leaves it
+	for _, c := range []string{"health", "url"} {
+		if code, out, errs := call(t, "", c, "--data", dir); code != 1 || out != "" || !strings.Contains(errs, "coc up --data "+dir) {
+			t.Error(c, code, out, errs)
 		}
 	}
 }
@@ -153,7 +215,7 @@ func TestFilesAloneNeedNoServer(t *testing.T) {
 
 func TestRulesAreCheckedAndTested(t *testing.T) {
 	code, out, errs := call(t, "", "rules", "check", "../../rules")
-	if code != 0 || !strings.Contains(out, "are in order") {
+	if code != 0 || !strings.Contains(out, "is in order: 25 rules, ") {
 		t.Error(code, out, errs)
 	}
 	code, out, errs = call(t, "", "rules", "test", "../../rules", "--json")

@@ -157,11 +157,17 @@ func importText(s *collector.Summary, path string, took time.Duration) string {
 			fmt.Fprintf(&b, "  %s: %s\n", l.head, countsText(l.counts))
 		}
 	}
+	for _, x := range s.Examples[:min(len(s.Examples), maxExamples)] {
+		fmt.Fprintf(&b, "  line %s: %s\n", number(x.Line), safe(strings.Join(slices.DeleteFunc([]string{x.Reason, x.Field, x.Detail}, func(s string) bool { return s == "" }), ", ")))
+	}
 	return b.String()
 }
 
 // maxCounts bounds how many counts are listed, the largest.
 const maxCounts = 8
+
+// maxExamples bounds the refused lines that are shown; --json has more of them.
+const maxExamples = 3
 
 func countsText(counts map[string]int64) string {
 	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
@@ -175,7 +181,11 @@ func countsText(counts map[string]int64) string {
 		list = append(list, fmt.Sprintf("%s %s", safe(n), number(counts[n])))
 	}
 	if len(names) > maxCounts {
-		list = append(list, fmt.Sprintf("%d others", len(names)-maxCounts))
+		rest := int64(0)
+		for _, n := range names[maxCounts:] {
+			rest += counts[n]
+		}
+		list = append(list, "others "+number(rest))
 	}
 	return strings.Join(list, ", ")
 }

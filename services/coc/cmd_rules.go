@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/opencoc/coc/services/rule"
@@ -27,6 +28,9 @@ func loadRules(dir, zone string) (*rule.Set, error) {
 		return nil, fmt.Errorf("%s in the rules of %s:\n%w", plural(int64(len(list)), "error", "errors"), safe(dir), err)
 	}
 	if err != nil {
+		if strings.Contains(err.Error(), dir) {
+			return nil, err
+		}
 		return nil, fmt.Errorf("the rules in %s: %w", safe(dir), err)
 	}
 	return set, nil
@@ -89,7 +93,7 @@ func (c *RulesCheckCmd) Run(g *Globals) error {
 	if c.JSON {
 		return writeLines(g.Stdout, lines)
 	}
-	fmt.Fprintf(g.Stdout, "%s in %s are in order, with %s, %s and %s; set %.12s\n\n", plural(int64(len(lines)), "rule", "rules"), safe(c.Dir),
+	fmt.Fprintf(g.Stdout, "%s is in order: %s, %s, %s and %s; set %.12s\n\n", safe(c.Dir), plural(int64(len(lines)), "rule", "rules"),
 		plural(int64(len(set.Lists())), "list", "lists"), plural(int64(len(set.Allowances())), "allowance", "allowances"),
 		plural(int64(len(set.Exceptions())), "exception", "exceptions"), set.Digest())
 	if err := t.write(g.Stdout); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencoc/coc/services/collector"
 	"github.com/opencoc/coc/services/event"
+	"github.com/opencoc/coc/services/rule"
 )
 
 // SourcesCmd holds the commands about sources.
@@ -28,7 +29,7 @@ type SourcesCheckCmd struct {
 
 // Run reads it as coc up would.
 func (c *SourcesCheckCmd) Run(g *Globals) error {
-	set, err := collector.LoadSources(c.File)
+	set, err := loadSources(c.File)
 	if err != nil {
 		return err
 	}
@@ -40,7 +41,7 @@ func (c *SourcesCheckCmd) Run(g *Globals) error {
 	for _, s := range set.Sources {
 		expect := ""
 		if s.Expect > 0 {
-			expect = s.Expect.String()
+			expect = rule.FormatDuration(s.Expect)
 		}
 		t.add(s.Name, s.Kind, s.Path, s.Format, s.TZ, s.Tenant, s.Host, expect)
 	}
@@ -69,6 +70,15 @@ func (c *SourcesListCmd) Run(g *Globals) error {
 	return sourcesTable(g.Stdout, list, g.Now().Location())
 }
 
+// zoneName is a zone as people call it: "Local" says nothing.
+func zoneName(zone *time.Location) string {
+	if zone == time.Local {
+		name, _ := time.Now().In(zone).Zone()
+		return "this machine's zone, " + name
+	}
+	return zone.String()
+}
+
 func sourcesTable(w io.Writer, list []collector.SourceStatus, zone *time.Location) error {
 	if len(list) == 0 {
 		_, err := fmt.Fprintln(w, "There are no sources: name some in a sources.yaml and start with --sources FILE.")
@@ -80,7 +90,7 @@ func sourcesTable(w io.Writer, list []collector.SourceStatus, zone *time.Locatio
 			running++
 		}
 	}
-	fmt.Fprintf(w, "%s, %s running (times in %s)\n\n", plural(int64(len(list)), "source", "sources"), number(running), zone)
+	fmt.Fprintf(w, "%s, %s running (times in %s)\n\n", plural(int64(len(list)), "source", "sources"), number(running), zoneName(zone))
 	t := newTable(left("SOURCE"), left("KIND"), left("STATE"), right("EVENTS"), right("REFUSED"), left("LAST EVENT"), left("WHAT"))
 	for _, x := range list {
 		state := x.State

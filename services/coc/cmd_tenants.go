@@ -110,8 +110,12 @@ func (c *TenantsCmd) standing(w io.Writer, list *console.StandingList) error {
 		}
 		t.add(r.Tenant, r.Tier, r.Meter, amount(r.Used, r.Unit), allowance, ratio, trendText(r), "last "+r.Window, since)
 	}
-	fmt.Fprintf(w, "%s above an allowance, of %s; measured at %s (%s), highest ratio first\n\n",
-		plural(int64(len(above)), "tenant", "tenants"), number(int64(len(tenants))), moment(list.At, zone), safe(list.Zone))
+	of := ""
+	if !c.Above { // else the others were not asked for
+		of = ", of " + number(int64(len(tenants)))
+	}
+	fmt.Fprintf(w, "%s above an allowance%s; measured at %s (%s), highest ratio first\n\n",
+		plural(int64(len(above)), "tenant", "tenants"), of, moment(list.At, zone), safe(list.Zone))
 	if err := t.write(w); err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func (c *TokenNewCmd) check(now time.Time) error {
 		return usageError{errors.New("--source and --tenant-glob are for --role intake: leave them out")}
 	}
 	if _, err := console.ParseExpiry(c.Expires, now, time.UTC); err != nil {
-		return usageError{fmt.Errorf("--expires: %w", err)}
+		return usageError{fmt.Errorf("--expires: %q is no moment: write how long from now, such as 90d, or a date such as %s", c.Expires, now.AddDate(0, 0, 90).Format(time.DateOnly))}
 	}
 	return nil
 }

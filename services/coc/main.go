@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -94,7 +95,7 @@ const exitRestart = -1
 
 // newParser builds the command line's grammar into cli.
 func newParser(cli *CLI, out, errs io.Writer) (*kong.Kong, error) {
-	return kong.New(cli,
+	parser, err := kong.New(cli,
 		kong.Name("coc"),
 		kong.Description("Cyber Operations Center: events in, findings and anonymous statistics out."),
 		kong.ExplicitGroups(groups),
@@ -103,6 +104,11 @@ func newParser(cli *CLI, out, errs io.Writer) (*kong.Kong, error) {
 		kong.Exit(func(int) {}),
 		kong.Vars{"version": version, "data": defaultDataDir(), "listen": defaultListen, "zone": defaultZone},
 	)
+	if err != nil {
+		return nil, err
+	}
+	parser.Model.HelpFlag.Help = "Show this help."
+	return parser, nil
 }
 
 // run parses and executes one command line and returns the exit code. It is
@@ -118,8 +124,11 @@ func run(ctx context.Context, args, environ []string, in io.Reader, out, errs io
 		fmt.Fprintln(errs, "coc:", err)
 		return 2
 	}
-	if len(args) == 0 {
+	switch {
+	case len(args) == 0:
 		args = []string{"--help"}
+	case len(args) == 1 && args[0] == "--version": // what everybody types first
+		args = []string{"version"}
 	}
 	if asksHelp(args) { // kong prints it while parsing and goes on, since its exit is ours
 		_, _ = parser.Parse(args)
@@ -127,7 +136,7 @@ func run(ctx context.Context, args, environ []string, in io.Reader, out, errs io
 	}
 	k, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(errs, "coc: %v\nSee coc help%s.\n", err, helpFor(err))
+		fmt.Fprintf(errs, "coc: %s\nSee coc help%s.\n", plainly(err), helpFor(err))
 		return 2
 	}
 	g := &Globals{Ctx: ctx, Stdin: in, Stdout: out, Stderr: errs, Getenv: os.Getenv, Now: time.Now, parser: parser,
@@ -161,6 +170,36 @@ func asksHelp(args []string) bool {
 		}
 	}
 	return false
+}
+
+// parserTexts say in plain words what the parser says in its own.
+var parserTexts = []struct {
+	from *regexp.Regexp
+	to   string
+}{
+	{regexp.MustCompile(`^(--[a-z-]+): expected .* value but got "EOL".*$`), `$1 needs a value`},
+	{regexp.MustCompile(`^(--[a-z-]+): expected .* value but got "(-[^"]*)" \(.*$`), `$1 needs a value; one that begins with a dash is written $1=$2`},
+	{regexp.MustCompile(`^(--[a-z-]+): expected duration but got ("[^"]*").*$`), `$1: $2 is no length of time: write one such as 90s, 5m or 1h`},
+	{regexp.MustCompile(`^(--[a-z-]+): expected a valid \d+ bit u?int but got ("[^"]*").*$`), `$1: $2 is no whole number`},
+	{regexp.MustCompile(`^expected "(.*)"$`), `$1 is missing`},
+	{regexp.MustCompile(`^expected one of (.*)$`), `what to do is missing: one of $1`},
+}
+
+// choices is the parser's refusal of a value that is none of a flag's.
+var choices = regexp.MustCompile(`^(--[a-z-]+) must be one of (.*) but got ("[^"]*")$`)
+
+// plainly words an error of the parser for people.
+func plainly(err error) string {
+	text := err.Error()
+	if m := choices.FindStringSubmatch(text); m != nil {
+		names := strings.Split(strings.TrimPrefix(strings.ReplaceAll(m[2], `"`, ""), ","), ",")
+		last := len(names) - 1
+		return fmt.Sprintf("%s: %s is none of %s and %s", m[1], m[3], strings.Join(names[:last], ", "), names[last])
+	}
+	for _, t := range parserTexts {
+		text = t.from.ReplaceAllString(text, t.to)
+	}
+	return text
 }
 
 // helpFor names the command whose help fits a parse error, when it is known.
@@ -209,7 +248,13 @@ func (c *HelpCmd) Run(g *Globals) error {
 	for i, word := range c.Command {
 		at := slices.IndexFunc(node.Children, func(n *kong.Node) bool { return n.Name == word })
 		if at < 0 {
-			return usageError{fmt.Errorf("there is no command %q: see coc help", strings.Join(c.Command[:i+1], " "))}
+			guess := ""
+			if _, err := g.parser.Parse(c.Command[:i+1]); err != nil { // it knows what is spelt alike
+				if _, like, ok := strings.Cut(err.Error(), ", did you mean "); ok {
+					guess = ", did you mean " + like
+				}
+			}
+			return usageError{fmt.Errorf("there is no command %q%s\nSee coc help", strings.Join(c.Command[:i+1], " "), guess)}
 		}
 		node = node.Children[at]
 	}

@@ -87,6 +87,9 @@ func (n *node) openBus(c bus.Config) error {
 // openStore starts the embedded engine or connects, and migrates.
 func (n *node) openStore(c store.Config) error {
 	s, err := store.Open(n.g.Ctx, c)
+	if err != nil && c.URL != "" {
+		return fmt.Errorf("%w; see that it runs, and check --clickhouse and the user and password beside it", err)
+	}
 	if err != nil {
 		return err
 	}

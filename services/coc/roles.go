@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,12 +25,35 @@ import (
 const statsEvery = time.Minute
 
 func (f *SourcesFlags) load() (*collector.SourceSet, error) {
-	if f.Sources == "" {
-		return collector.DefaultSources(), nil
+	set := collector.DefaultSources()
+	if f.Sources != "" {
+		var err error
+		if set, err = loadSources(f.Sources); err != nil {
+			return nil, err
+		}
 	}
-	set, err := collector.LoadSources(f.Sources)
+	known := []string{"host", "processes", "journal", "logfile", "http", "nats"}
+	for _, s := range set.Sources {
+		if !slices.Contains(known, s.Name) {
+			known = append(known, s.Name)
+		}
+	}
+	for _, w := range f.Without {
+		if !slices.Contains(known, w) {
+			return nil, usageError{fmt.Errorf("--without %q: there is no source of that name or kind; there are %s", w, strings.Join(known, ", "))}
+		}
+	}
+	return set, nil
+}
+
+// loadSources reads a sources.yaml and says once what is wrong.
+func loadSources(path string) (*collector.SourceSet, error) {
+	set, err := collector.LoadSources(path)
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+		return nil, fmt.Errorf("cannot read the sources in %s: %w; give the path of a sources.yaml", safe(path), pe.Err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("the sources in %s are not used:\n%w", f.Sources, err)
+		return nil, fmt.Errorf("the sources in %s are not used:\n%w", safe(path), err)
 	}
 	return set, nil
 }
@@ -248,6 +274,9 @@ func (f *RoleFlags) prepare(g *Globals, name string, st *StoreFlags) (*node, err
 	if st != nil && st.ClickHouse == "" {
 		return nil, usageError{fmt.Errorf("coc %s needs the address of ClickHouse: give --clickhouse URL, or run everything with coc up", name)}
 	}
+	if err := f.ListenFlags.check(); err != nil {
+		return nil, err
+	}
 	n, err := newNode(g, &f.CommonFlags)
 	if err != nil {
 		return nil, err
@@ -418,7 +447,7 @@ func (c *ConsoleCmd) Run(g *Globals) error {
 	n.registerMetrics(metricParts{console: con})
 	token, err := n.localToken()
 	if err == nil {
-		err = writeInstance(c.Data, instanceFile{URL: n.server.url(), Token: token, PID: os.Getpid(), Version: version})
+		err = writeInstance(c.Data, instanceFile{URL: localURL(n.server.url()), Token: token, PID: os.Getpid(), Version: version})
 	}
 	if err != nil {
 		return errors.Join(err, n.stop())

@@ -4,10 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/opencoc/coc/services/collector"
 	"github.com/opencoc/coc/services/rule"
@@ -30,6 +36,22 @@ type ListenFlags struct {
 	Listen string `default:"${listen}" env:"COC_LISTEN" placeholder:"ADDR" help:"Address of the API, health and metrics (default: ${default}; port 0 takes a free one)."`
 }
 
+// check refuses what is no address before anything is opened.
+func (f *ListenFlags) check() error {
+	return checkAddress("--listen", f.Listen, defaultListen)
+}
+
+func checkAddress(flag, addr, like string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return usageError{fmt.Errorf("%s %q is no address: write host and port, such as %s; port 0 takes a free one", flag, addr, like)}
+	}
+	return nil
+}
+
 // SourcesFlags say what is collected.
 type SourcesFlags struct {
 	Sources string   `env:"COC_SOURCES" placeholder:"FILE" help:"sources.yaml (default: this host, its processes and journal, HTTP and NATS)."`
@@ -41,6 +63,14 @@ func (c *UpCmd) Run(g *Globals) (err error) {
 	n, err := newNode(g, &c.CommonFlags)
 	if err != nil {
 		return err
+	}
+	if err := c.ListenFlags.check(); err != nil {
+		return err
+	}
+	if c.NATSListen != "" {
+		if err := checkAddress("--nats-listen", c.NATSListen, "127.0.0.1:4222"); err != nil {
+			return err
+		}
 	}
 	set, err := c.RulesFlags.load(n.zone)
 	if err != nil {
@@ -73,13 +103,32 @@ func (c *UpCmd) Run(g *Globals) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := writeInstance(c.Data, instanceFile{URL: n.server.url(), Token: token, PID: os.Getpid(), Version: version}); err != nil {
+	if err := writeInstance(c.Data, instanceFile{URL: localURL(n.server.url()), Token: token, PID: os.Getpid(), Version: version}); err != nil {
 		return err
 	}
 	n.server.open.Store(true)
 	n.log.Info("coc is up", "version", version, "url", n.server.url(), "data", c.Data, "rules", len(set.Rules()))
-	c.greet(g, n, set)
+	fmt.Fprint(g.Stdout, greeting{program: os.Args[0], data: c.Data, url: localURL(n.server.url()), rules: len(set.Rules()), watches: c.watches(sources)}.text())
 	return n.wait()
+}
+
+// localURL is how this machine reaches a server that listens on all addresses.
+func localURL(server string) string {
+	u, err := url.Parse(server)
+	if err != nil {
+		return server
+	}
+	if ip := net.ParseIP(u.Hostname()); ip != nil && ip.IsUnspecified() {
+		u.Host = net.JoinHostPort("127.0.0.1", u.Port())
+	}
+	return u.String()
+}
+
+// watches says whether anything of this machine itself is read.
+func (c *UpCmd) watches(set *collector.SourceSet) bool {
+	return slices.ContainsFunc(set.Sources, func(s collector.Source) bool {
+		return s.Kind != "http" && s.Kind != "nats" && !slices.Contains(c.Without, s.Name) && !slices.Contains(c.Without, s.Kind)
+	})
 }
 
 func (c *UpCmd) openServers(n *node) error {
@@ -152,29 +201,60 @@ func (c *UpCmd) startRoles(n *node, set *rule.Set, sources *collector.SourceSet)
 	return nil
 }
 
-// greet says where to look and what to type next.
-func (c *UpCmd) greet(g *Globals, n *node, set *rule.Set) {
+// greeting says where to look and what to type next.
+type greeting struct {
+	program, data, url string
+	rules              int
+	watches            bool
+}
+
+func (b greeting) text() string {
 	exe := "coc"
-	if len(os.Args) > 0 && strings.Contains(os.Args[0], string(filepath.Separator)) {
-		exe = os.Args[0]
+	if strings.Contains(b.program, string(filepath.Separator)) {
+		exe = b.program
 	}
-	data := ""
-	if c.Data != defaultDataDir() {
-		data = " --data " + c.Data
+	does := "takes in what is sent to it,"
+	if b.watches {
+		does = "watches this machine"
 	}
-	fmt.Fprintf(g.Stdout, `
-coc %s is up and watches this machine with %d rules.
+	var s strings.Builder
+	fmt.Fprintf(&s, `
+coc %s is up and %s with %s.
 
   API      %s   (health at /readyz, metrics at /metrics)
   data     %s
 
 Next, in another terminal:
 
-  %s tail%s                 live events of this machine
-  %s findings%s             what the rules found
-  %s import%s FILE          bring a log in
-  %s help                   everything else
+`, version, does, plural(int64(b.rules), "rule", "rules"), b.url, b.data)
+	data := dataFlag(b.data)
+	next := [][2]string{
+		{"tail" + data, "live events"},
+		{"findings" + data, "what the rules found"},
+		{"import" + data + " FILE", "bring a log in"},
+		{"help", "everything else"},
+	}
+	width := 0
+	for _, n := range next {
+		width = max(width, utf8.RuneCountInString(n[0]))
+	}
+	for _, n := range next {
+		fmt.Fprintf(&s, "  %s %-*s   %s\n", exe, width, n[0], n[1])
+	}
+	s.WriteString("\nStop with Ctrl-C; nothing that was accepted is lost.\n")
+	return s.String()
+}
 
-Stop with Ctrl-C; nothing that was accepted is lost.
-`, version, len(set.Rules()), n.server.url(), c.Data, exe, data, exe, data, exe, data, exe)
+// dataFlag is what a command needs to find the instance of a data folder: nothing
+// for the default one.
+func dataFlag(dir string) string {
+	if dir == defaultDataDir() || dir == os.Getenv("COC_DATA") {
+		return ""
+	}
+	if strings.ContainsFunc(dir, func(r rune) bool {
+		return !strings.ContainsRune("/.-_+=:@,", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}) {
+		dir = "'" + strings.ReplaceAll(dir, "'", `'\''`) + "'"
+	}
+	return " --data " + dir
 }

@@ -181,7 +181,14 @@ func (b *batcher) set(state, lastErr string) {
 	}
 	b.mu.Unlock()
 	if changed {
-		b.log.Info("collector", "state", state, "error", lastErr)
+		switch {
+		case state == stateStopped: // why is for whoever started it
+			b.log.Info("the collector has stopped")
+		case lastErr != "":
+			b.log.Warn("the collector cannot send: events wait here, and senders are told to come again", "state", state, "error", lastErr)
+		default:
+			b.log.Info("the collector is " + state)
+		}
 	}
 }
 
