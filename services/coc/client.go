@@ -49,7 +49,7 @@ type ClientFlags struct {
 // again is what the next command needs to ask the same instance.
 func (f *ClientFlags) again() string {
 	switch {
-	case f.Data == "" || f.Server != "" && f.Server == os.Getenv("COC_SERVER"):
+	case f.Server == "" && (f.Data == "" || f.Data == os.Getenv("COC_DATA")), f.Server != "" && f.Server == os.Getenv("COC_SERVER"):
 		return ""
 	case f.Server != "":
 		return " --server … --token-file …"

@@ -57,7 +57,7 @@ func TestTheInstanceFileIsOnesOwn(t *testing.T) {
 func TestWithoutAnInstanceOneIsToldHowToStartOne(t *testing.T) {
 	g, _, _ := globals("")
 	dir := t.TempDir()
-	want := fmt.Sprintf("no coc runs on %s: start it with `coc up --data %s`, or give --server", dir, dir)
+	want := fmt.Sprintf("no coc runs on %s: start it with `coc up --data %s`, or give --data or --server of one that runs", dir, dir)
 	if _, err := (&ClientFlags{Data: dir}).connect(g); err == nil || err.Error() != want {
 		t.Errorf("none ever ran: %v", err)
 	}
@@ -193,5 +193,25 @@ func TestACommandThatAsksTooOftenWaits(t *testing.T) {
 	}
 	if err := c.get(t.Context(), "/", nil, nil); err == nil || asked != 3 {
 		t.Errorf("told to wait an hour: %v after %d requests", err, asked)
+	}
+}
+
+// TestAHintNamesTheSameInstance: what is suggested can be typed as it stands.
+func TestAHintNamesTheSameInstance(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", "/home/you/.local/share")
+	t.Setenv("COC_DATA", "/srv/coc")
+	for _, c := range []struct {
+		flags ClientFlags
+		want  string
+	}{
+		{ClientFlags{Data: defaultDataDir()}, ""},
+		{ClientFlags{Data: "demo"}, " --data demo"},
+		{ClientFlags{Data: "my demo"}, " --data 'my demo'"},
+		{ClientFlags{Data: "/srv/coc"}, ""},
+		{ClientFlags{Data: "demo", Server: "https://coc.example.org"}, " --server … --token-file …"},
+	} {
+		if got := c.flags.again(); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.flags, got, c.want)
+		}
 	}
 }

@@ -248,7 +248,7 @@ Next, in another terminal:
 // dataFlag is what a command needs to find the instance of a data folder: nothing
 // for the default one.
 func dataFlag(dir string) string {
-	if dir == defaultDataDir() || dir == os.Getenv("COC_DATA") {
+	if dir == defaultDataDir() {
 		return ""
 	}
 	if strings.ContainsFunc(dir, func(r rune) bool {
