@@ -47,10 +47,9 @@ type follower struct {
 	pack   *packer
 	parser *lineParser
 
-	file  *logFile
-	queue []string // rotated files to read before the path itself
-	skip  int      // events of the next line that are on the bus already
-	old   int64    // lines too old to be taken
+	file *logFile
+	skip int   // events of the next line that are on the bus already
+	old  int64 // lines too old to be taken
 }
 
 // run follows the file until ctx ends.
@@ -83,7 +82,7 @@ func (f *follower) resume() error {
 	if !found || at.Path != f.s.Path {
 		return nil // begins at the start of the file
 	}
-	file, later, err := findFile(f.s.Path, at)
+	file, err := findFile(f.s.Path, at)
 	if err != nil {
 		return err
 	}
@@ -91,18 +90,14 @@ func (f *follower) resume() error {
 		f.s.log.Warn("the file read last was rotated away and is not beside it: what was not read of it is lost to this source; import it with coc import", "path", f.s.Path, "offset", at.Offset)
 		return nil
 	}
-	f.file, f.queue, f.skip = file, later, skip
+	f.file, f.skip = file, skip
 	return nil
 }
 
 // round reads what is there, and says whether there may be more at once.
 func (f *follower) round(ctx context.Context) (more bool, err error) {
 	if f.file == nil {
-		path := f.s.Path
-		if len(f.queue) > 0 {
-			path, f.queue = f.queue[0], f.queue[1:]
-		}
-		if f.file, err = openLog(path, f.s.Path); err != nil {
+		if f.file, err = openLog(f.s.Path, f.s.Path); err != nil {
 			f.s.set(sourceWaiting, err.Error())
 			return false, nil
 		}
@@ -136,13 +131,18 @@ func (f *follower) round(ctx context.Context) (more bool, err error) {
 	if err := f.pack.flush(ctx); err != nil {
 		return false, err
 	}
+	next, err := f.file.next()
+	if err != nil {
+		return false, err
+	}
 	f.close()
+	f.file = next // nil: the path names nothing just now
 	return true, nil
 }
 
 // replaced says whether the path now names another file.
 func (f *follower) replaced() (bool, error) {
-	if len(f.queue) > 0 || f.file.opened != f.s.Path {
+	if f.file.opened != f.s.Path {
 		return true, nil // an older file is done when it is read
 	}
 	gone, err := f.file.replaced()

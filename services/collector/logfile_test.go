@@ -3,6 +3,7 @@ package collector
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -379,4 +380,32 @@ func TestAMarkNeverGoesBackAndNeverPassesWhatIsNotSent(t *testing.T) {
 		}
 		mark = m.Meta.Mark
 	}
+}
+
+// A full bus holds a source back, and meanwhile its file is rotated twice.
+func TestAFileRotatedTwiceBetweenTwoLooks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "auth.log")
+	log := sshLines(0, 100)
+	appendTo(t, path, log)
+	h := testHouse(t, logSource(path, ""), nil)
+	h.wantPorts(100)
+	at := time.Now()
+	rotate := func(to string, age time.Duration) {
+		t.Helper()
+		if err := errors.Join(os.Rename(path, path+to), os.Chtimes(path+to, at, at.Add(-age))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The order of names says nothing; what is older, packed or a copy stays.
+	appendTo(t, path+".0", sshLine(900))
+	appendTo(t, path+".9.gz", sshLine(901))
+	appendTo(t, path+".bak", log)
+	must(t, os.Chtimes(path+".0", at, at.Add(-time.Hour)))
+	rotate(".3", 3*time.Second)
+	appendTo(t, path, sshLines(100, 120))
+	rotate(".1", 2*time.Second)
+	appendTo(t, path, sshLines(120, 130))
+	rotate(".2", time.Second)
+	appendTo(t, path, sshLines(130, 140))
+	h.wantPorts(140)
 }

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -9,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 )
@@ -152,51 +152,133 @@ func (l *logFile) replaced() (bool, error) {
 	return !os.SameFile(now, mine), nil
 }
 
-// findFile finds the file that was read last: the path itself, or a rotated one
-// beside it, and the rotated ones that came after it, oldest first. nil when it
-// is not there any more.
-func findFile(path string, at filePlace) (file *logFile, later []string, err error) {
-	dir, base := filepath.Split(path)
-	type rotated struct {
-		path string
-		time time.Time
-	}
-	var others []rotated
-	names, err := os.ReadDir(dir)
+// next opens the file that was written after this one, which is read: the
+// oldest rotated one that came later, else what the path names by now; nil when
+// that is nothing or may not be read. A log may be rotated more than once
+// between two looks, as when a full bus held the source back.
+func (l *logFile) next() (*logFile, error) {
+	// Opened before it is looked for others, so that it is the youngest: what is
+	// rotated from here on comes after it.
+	youngest, err := openLog(l.path, l.path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("look for rotated files of %s: %w", path, err)
+		youngest = nil // said when it is opened again
 	}
-	var mine *rotated
-	for _, entry := range names {
+	between, err := l.between(youngest)
+	if err != nil || between == "" {
+		return youngest, err
+	}
+	if youngest != nil {
+		youngest.f.Close()
+	}
+	return openLog(between, l.path)
+}
+
+// between returns the oldest file beside the path that was written to after l
+// and, when there is a youngest, not after that; "" when there is none.
+func (l *logFile) between(youngest *logFile) (path string, err error) {
+	mine, err := l.f.Stat()
+	if err != nil {
+		return "", err
+	}
+	var last fs.FileInfo
+	if youngest != nil {
+		if last, err = youngest.f.Stat(); err != nil {
+			return "", err
+		}
+	}
+	files, err := rotatedFiles(l.path)
+	if err != nil {
+		return "", err
+	}
+	var oldest fs.FileInfo
+	for _, r := range files {
+		info := r.info
+		switch at := info.ModTime(); {
+		case !at.After(mine.ModTime()), os.SameFile(info, mine), r.path == filepath.Clean(l.path):
+			continue
+		case last != nil && (os.SameFile(info, last) || at.After(last.ModTime())):
+			continue
+		case oldest != nil && !at.Before(oldest.ModTime()), isCopy(r, files):
+			continue
+		}
+		path, oldest = r.path, info
+	}
+	return path, nil
+}
+
+// copyBytes are compared to tell a copy from a log.
+const copyBytes = 64 << 10
+
+// isCopy says whether a file begins as an older one of the list does: somebody
+// copied a log to look at it. Of a long file its first copyBytes are compared.
+func isCopy(r rotatedFile, list []rotatedFile) bool {
+	mine := beginning(r.path)
+	for _, o := range list {
+		if o.info.ModTime().Before(r.info.ModTime()) && o.info.Size() >= int64(len(mine)) && bytes.HasPrefix(beginning(o.path), mine) {
+			return true
+		}
+	}
+	return false
+}
+
+// beginning returns a file's first copyBytes, as far as they can be read.
+func beginning(path string) []byte {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	data, _ := io.ReadAll(io.LimitReader(f, copyBytes)) // what cannot be read is no copy of anything
+	return data
+}
+
+// rotatedFile is a file whose name begins as the log's.
+type rotatedFile struct {
+	path string
+	info fs.FileInfo
+}
+
+// rotatedFiles lists the path itself and the rotated ones beside it.
+func rotatedFiles(path string) (list []rotatedFile, err error) {
+	dir, base := filepath.Split(path)
+	if dir == "" {
+		dir = "."
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("look for rotated files of %s: %w", path, err)
+	}
+	for _, entry := range entries {
 		name := entry.Name()
-		if !strings.HasPrefix(name, base) || packed(name) || len(others) >= limitRotated {
+		if !strings.HasPrefix(name, base) || packed(name) || len(list) >= limitRotated {
 			continue
 		}
-		info, err := entry.Info()
-		if err != nil || !info.Mode().IsRegular() {
+		if info, err := entry.Info(); err == nil && info.Mode().IsRegular() {
+			list = append(list, rotatedFile{filepath.Join(dir, name), info})
+		}
+	}
+	return list, nil
+}
+
+// findFile finds the file that was read last: the path itself, or a rotated one
+// beside it. nil when it is not there any more.
+func findFile(path string, at filePlace) (*logFile, error) {
+	files, err := rotatedFiles(path)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range files {
+		if inodeOf(r.info) != at.Inode {
 			continue
 		}
-		r := rotated{filepath.Join(dir, name), info.ModTime()}
-		if inodeOf(info) == at.Inode && mine == nil {
-			if l := openAt(r.path, path, at); l != nil {
-				file, mine = l, &r
-				continue
+		if l := openAt(r.path, path, at); l != nil {
+			if r.path == filepath.Clean(path) {
+				l.opened = path // as the configuration writes it: it was not rotated
 			}
-		}
-		if r.path != filepath.Clean(path) {
-			others = append(others, r)
+			return l, nil
 		}
 	}
-	if file == nil || mine.path == filepath.Clean(path) {
-		return file, nil, nil
-	}
-	slices.SortFunc(others, func(a, b rotated) int { return a.time.Compare(b.time) })
-	for _, r := range others {
-		if r.time.After(mine.time) {
-			later = append(later, r.path)
-		}
-	}
-	return file, later, nil
+	return nil, nil
 }
 
 // openAt opens a file if it is the one of the position.
