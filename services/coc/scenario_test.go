@@ -95,8 +95,26 @@ func TestAnInstanceTellsHowItIs(t *testing.T) {
 			t.Errorf("/metrics (%d) does not show %s", status, name)
 		}
 	}
+	for _, stream := range []string{"EVENTS", "INTAKE", "FINDINGS", "DEADLETTER", "WORK", "AUDIT"} {
+		if !strings.Contains(body, `coc_bus_stream_max_bytes{stream="`+stream+`"}`) {
+			t.Errorf("/metrics does not show the stream %s", stream)
+		}
+	}
 	if strings.Contains(body, "\ncoc_store_up 0") || strings.Contains(body, "\ncoc_bus_up 0") {
 		t.Errorf("/metrics says that a server is away:\n%s", body)
+	}
+
+	for _, listing := range []string{"token list", "sources list", "ledger"} {
+		out := must(t, append(strings.Fields(listing), "--data", data, "--json")...)
+		for line := range strings.Lines(out) {
+			var object map[string]any
+			if err := json.Unmarshal([]byte(line), &object); err != nil || len(object) == 0 {
+				t.Errorf("coc %s --json prints %s", listing, line)
+			}
+		}
+		if out == "" {
+			t.Errorf("coc %s --json prints nothing", listing)
+		}
 	}
 
 	told := false
