@@ -59,6 +59,9 @@ type benchRate struct {
 type benchEngine struct {
 	Rules      int     `json:"rules"`
 	NsPerEvent float64 `json:"ns_per_event"` // decoding included, one core
+	// Matches is how many rules an event matches, VMPerEvent how often the
+	// expression machine had to be asked.
+	Matches    float64 `json:"matches_per_event"`
 	VMPerEvent float64 `json:"vm_runs_per_event"`
 }
 

@@ -259,7 +259,7 @@ func (b *bench) engine(ctx context.Context, r *benchReport) error {
 			}
 		}
 		t := run.Totals()
-		r.Engine = append(r.Engine, benchEngine{Rules: rules, NsPerEvent: float64(best.Nanoseconds()) / events, VMPerEvent: float64(t.VMRuns) / float64(t.Events)})
+		r.Engine = append(r.Engine, benchEngine{Rules: rules, NsPerEvent: float64(best.Nanoseconds()) / events, Matches: float64(t.Matches) / float64(t.Events), VMPerEvent: float64(t.VMRuns) / float64(t.Events)})
 	}
 	return nil
 }
