@@ -327,3 +327,34 @@ func BenchmarkDecode(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(LimitRows/2), "ns/event")
 }
+
+func TestBodiesArePackedWithLZ4(t *testing.T) {
+	msg := encoded(t, 0, 500)
+	list, err := frames(msg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range list[1:] {
+		if r, err := recordsOf(f); err != nil || !r.compressed {
+			t.Errorf("frame %d: compressed %v (%v); only LZ4 frames are read as compressed", i+1, r.compressed, err)
+		}
+	}
+}
+
+// Decoding takes one block for all columns, whatever the rows.
+func TestDecodingAllocatesByMessageNotByEvent(t *testing.T) {
+	for _, n := range []int{10, 4000} {
+		msg := encoded(t, 0, n)
+		decode := func() {
+			b, err := Decode(msg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Release()
+		}
+		decode()
+		if a := testing.AllocsPerRun(10, decode); a > 20 {
+			t.Errorf("%v allocations for a message of %d events", a, n)
+		}
+	}
+}
