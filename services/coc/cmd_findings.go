@@ -241,7 +241,7 @@ func (c *FindingsCmd) empty(g *Globals, list *console.FindingList, zone *time.Lo
 		_, err := fmt.Fprintf(g.Stdout, "No finding fits these filters.%s Try fewer of them.\n", through)
 		return err
 	}
-	_, err := fmt.Fprintf(g.Stdout, "No findings.%s\nBring a log in with `coc import FILE`, or watch events come with `coc tail`.\n", through)
+	_, err := fmt.Fprintf(g.Stdout, "No findings.%[1]s\nBring a log in with `coc import%[2]s FILE`, or watch events come with `coc tail%[2]s`.\n", through, c.Client.again())
 	return err
 }
 

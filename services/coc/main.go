@@ -245,20 +245,21 @@ type HelpCmd struct {
 // Run prints the help.
 func (c *HelpCmd) Run(g *Globals) error {
 	node := g.parser.Model.Node
-	for i, word := range c.Command {
+	words := slices.Clone(c.Command) // parsing again writes into this very command
+	for i, word := range words {
 		at := slices.IndexFunc(node.Children, func(n *kong.Node) bool { return n.Name == word })
 		if at < 0 {
 			guess := ""
-			if _, err := g.parser.Parse(c.Command[:i+1]); err != nil { // it knows what is spelt alike
+			if _, err := g.parser.Parse(words[:i+1]); err != nil { // it knows what is spelt alike
 				if _, like, ok := strings.Cut(err.Error(), ", did you mean "); ok {
 					guess = ", did you mean " + like
 				}
 			}
-			return usageError{fmt.Errorf("there is no command %q%s\nSee coc help", strings.Join(c.Command[:i+1], " "), guess)}
+			return usageError{fmt.Errorf("there is no command %q%s\nSee coc help.", strings.Join(words[:i+1], " "), guess)}
 		}
 		node = node.Children[at]
 	}
-	_, _ = g.parser.Parse(append(slices.Clone(c.Command), "--help")) // prints, and then misses what the command requires
+	_, _ = g.parser.Parse(append(words, "--help")) // prints, and then misses what the command requires
 	return nil
 }
 
