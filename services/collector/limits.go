@@ -19,8 +19,9 @@ const (
 	limitHost = 512
 	// limitNames bounds the further names a parser notes for one event.
 	limitNames = 4
-	// minName is the shortest name that is replaced in texts: one letter would
-	// be found everywhere and says nothing.
+	// minName is the shortest name that is replaced within texts: one letter
+	// would be found everywhere and says nothing. It is replaced where it is the
+	// whole of a field.
 	minName = 2
 
 	// limitParcelRows bounds what a followed source hands over at once, so that

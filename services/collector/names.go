@@ -127,8 +127,14 @@ func replaceIn(text *string, p person) {
 // replaceName puts short in the place of every occurrence of name in s that is
 // a word of its own, in whatever case. A word ends where neither a letter nor a
 // digit goes on, so jan is found in /home/jan/x, jan.jansen and backup_jan, and
-// not in january.
+// not in january. A name shorter than minName is replaced where it is all of s.
 func replaceName(s, name, short string) (string, bool) {
+	if len(name) < minName {
+		if strings.EqualFold(s, name) {
+			return short, true
+		}
+		return s, false
+	}
 	at := indexName(s, name, 0)
 	if at < 0 {
 		return s, false

@@ -27,6 +27,9 @@ func TestNamesAreReplacedAsWords(t *testing.T) {
 	f("ja", "jan", "ja")
 	f("janjan jan", "jan", "janjan u-1")
 	f("", "jan", "")
+	f("x", "x", "u-1")
+	f("X", "x", "u-1")
+	f("by x, /x", "x", "by x, /x")
 	f("(jan)\"jan\"", "jan", "(u-1)\"u-1\"")
 }
 

@@ -144,9 +144,6 @@ func (d *draft) long() bool {
 
 // in adds the name, and its other forms, to those that are replaced.
 func (w *identity) in(people []person, name string) []person {
-	if len(name) < minName {
-		return people
-	}
 	people = append(people, person{name, w.short})
 	if !plainName(name) {
 		for _, alias := range aliases(name) {

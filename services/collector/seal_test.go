@@ -322,3 +322,14 @@ func TestAllNamesOfALineAreReplaced(t *testing.T) {
 		t.Errorf("kept %q", m)
 	}
 }
+
+func TestANameOfOneLetterIsReplacedWhereItStandsAlone(t *testing.T) {
+	h := testHouse(t, "sources:\n  - kind: http\n", nil)
+	drafts := []draft{{Event: event.Event{UserName: "x", Message: "x of x", ResourceTitle: "X", SessionID: "x"}}}
+	if err := h.c.seal.seal(context.Background(), drafts); err != nil {
+		t.Fatal(err)
+	}
+	if e := drafts[0].Event; e.ResourceTitle != "u-"+e.UserHash[:8] || e.SessionID != e.ResourceTitle || e.Message != "x of x" {
+		t.Errorf("kept %s", event.AppendJSON(nil, &e))
+	}
+}
