@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -24,14 +25,26 @@ func (l *serverLog) Noticef(format string, v ...any) {
 	l.log.Debug("nats: " + fmt.Sprintf(format, v...))
 }
 
+// rebuilds are what the store says of each stream when it starts after a crash:
+// it reads the messages themselves instead of its summary of them. Nothing is
+// wrong with that, and a dozen warnings at night would say otherwise.
+var rebuilds = []string{"Stream state outdated", "Recovering stream state from index errored"}
+
 func (l *serverLog) Warnf(format string, v ...any) {
-	l.log.Warn("nats: " + fmt.Sprintf(format, v...))
+	text := fmt.Sprintf(format, v...)
+	level := slog.LevelWarn
+	for _, r := range rebuilds {
+		if strings.Contains(text, r) {
+			level = slog.LevelDebug
+		}
+	}
+	l.log.Log(context.Background(), level, "nats: "+text)
 }
 
 func (l *serverLog) Errorf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	l.log.Error("nats: " + text)
-	if strings.Contains(text, "no space left") {
+	if strings.Contains(text, "no space left") || strings.Contains(text, "Critical write error") {
 		l.broken.Store(true)
 	}
 }

@@ -31,8 +31,8 @@ type Summary struct {
 	Marked  map[string]int64 `json:"marked,omitempty"`
 	Actions map[string]int64 `json:"actions,omitempty"`
 	// First and Last are the times of the earliest and the latest event.
-	First event.Stamp `json:"first"`
-	Last  event.Stamp `json:"last"`
+	First event.Stamp `json:"first,omitzero"`
+	Last  event.Stamp `json:"last,omitzero"`
 	// Seq is the bus sequence of the last message.
 	Seq uint64 `json:"seq,omitempty"`
 	// Known: imported before, nothing was added.

@@ -94,8 +94,8 @@ type importEntry struct {
 	Tail   int64       `json:"tail,omitempty"`
 	Events int64       `json:"events,omitempty"`
 	Seq    uint64      `json:"seq,omitempty"`
-	Began  event.Stamp `json:"began"`
-	Ended  event.Stamp `json:"ended"`
+	Began  event.Stamp `json:"began,omitzero"`
+	Ended  event.Stamp `json:"ended,omitzero"`
 }
 
 // ImportState says how far an import is.
@@ -110,8 +110,8 @@ type ImportState struct {
 	Seq     uint64      `json:"seq"`
 	Engine  uint64      `json:"engine"`
 	Sink    uint64      `json:"sink"`
-	Started event.Stamp `json:"started"`
-	Stored  event.Stamp `json:"stored"`
+	Started event.Stamp `json:"started,omitzero"`
+	Stored  event.Stamp `json:"stored,omitzero"`
 }
 
 // Imports returns the handler of /v1/imports and /v1/imports/{id}. Whoever

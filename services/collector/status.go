@@ -16,7 +16,7 @@ type Status struct {
 	Epoch int64 `json:"epoch"`
 	Next  int64 `json:"next"`
 	// Mark is the low-water mark last sent, Now the bus's clock.
-	Mark event.Stamp `json:"mark"`
+	Mark event.Stamp `json:"mark,omitzero"`
 	Now  event.Stamp `json:"now"`
 	// State is publishing, bus full, bus away, starting or stopped.
 	State string `json:"state"`
@@ -26,7 +26,7 @@ type Status struct {
 	Stored     int64       `json:"stored"`
 	Messages   int64       `json:"messages"`
 	Bytes      int64       `json:"bytes"`
-	LastStored event.Stamp `json:"last_stored"`
+	LastStored event.Stamp `json:"last_stored,omitzero"`
 	LastError  string      `json:"last_error,omitempty"`
 	// Unsealed is how many names of failed logins were too many to be kept.
 	Unsealed int64          `json:"unsealed"`
@@ -50,8 +50,8 @@ type SourceStatus struct {
 	Secrets   int64       `json:"secrets"`
 	Cut       int64       `json:"cut"`
 	Unknown   int64       `json:"unknown"`
-	LastEvent event.Stamp `json:"last_event"`
-	Progress  event.Stamp `json:"progress"`
+	LastEvent event.Stamp `json:"last_event,omitzero"`
+	Progress  event.Stamp `json:"progress,omitzero"`
 	// Quiet: longer than its expected interval without an event.
 	Quiet    bool  `json:"quiet"`
 	Restarts int64 `json:"restarts"`
