@@ -255,7 +255,7 @@ func (c *HelpCmd) Run(g *Globals) error {
 					guess = ", did you mean " + like
 				}
 			}
-			return usageError{fmt.Errorf("there is no command %q%s\nSee coc help.", strings.Join(words[:i+1], " "), guess)}
+			return usageError{fmt.Errorf("there is no command %q%s; see coc help", strings.Join(words[:i+1], " "), guess)}
 		}
 		node = node.Children[at]
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -211,7 +210,7 @@ func (b *batcher) run(ctx, end context.Context) (err error) {
 	defer b.set(stateStopped, "")
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic in the collector's publisher, a defect of coc: %v\n%s", p, debug.Stack())
+			err = fmt.Errorf("a defect of coc in the collector's publisher, at %s: %v; please report it", panicPlace(), p)
 		}
 		b.giveUp(errStopped)
 	}()

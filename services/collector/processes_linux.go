@@ -49,30 +49,8 @@ type procBatch struct {
 // follow tells what a source says, until ctx or the source ends. It closes the
 // source.
 func (w *processWatcher) follow(ctx context.Context, from procSource) error {
-	batches := make(chan procBatch, limitProcessEvents)
-	ctx, cancel := context.WithCancel(ctx)
-	var reading sync.WaitGroup
-	reading.Go(func() {
-		defer close(batches)
-		for ctx.Err() == nil {
-			events, err := from.next(nil)
-			if len(events) == 0 && err == nil {
-				continue
-			}
-			select {
-			case batches <- procBatch{events, err}:
-			case <-ctx.Done():
-			}
-			if err != nil && !errors.Is(err, errLost) {
-				return
-			}
-		}
-	})
-	defer func() {
-		cancel()
-		reading.Wait()
-		from.close()
-	}()
+	batches, stop := readAhead(ctx, from)
+	defer stop()
 	// A namespace of its own hears nothing: have a process start, and listen.
 	if err := w.heard(ctx, batches); err != nil {
 		return err
@@ -117,6 +95,34 @@ func (w *processWatcher) follow(ctx context.Context, from procSource) error {
 			}
 			came = false
 		}
+	}
+}
+
+// readAhead passes on what a source says until stop, which also closes the source.
+func readAhead(ctx context.Context, from procSource) (batches chan procBatch, stop func()) {
+	batches = make(chan procBatch, limitProcessEvents)
+	ctx, cancel := context.WithCancel(ctx)
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		defer close(batches)
+		for ctx.Err() == nil {
+			events, err := from.next(nil)
+			if len(events) == 0 && err == nil {
+				continue
+			}
+			select {
+			case batches <- procBatch{events, err}:
+			case <-ctx.Done():
+			}
+			if err != nil && !errors.Is(err, errLost) {
+				return
+			}
+		}
+	})
+	return batches, func() {
+		cancel()
+		reading.Wait()
+		from.close()
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -234,7 +233,7 @@ func (s *sourceState) supervise(ctx context.Context, run func(context.Context) e
 func protect(ctx context.Context, run func(context.Context) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic in a source, a defect of coc: %v\n%s", p, debug.Stack())
+			err = fmt.Errorf("a defect of coc in a source, at %s: %v; please report it", panicPlace(), p)
 		}
 	}()
 	return run(ctx)
