@@ -123,15 +123,19 @@ func (c *BenchCmd) child(g *Globals, part string, r *benchReport) error {
 	if err != nil {
 		return fmt.Errorf("part %s of the bench: %w", part, err)
 	}
-	limits := r.Limit
-	r.Limit = nil // or the decoder would write over the figures of the part before
-	if err := json.Unmarshal(out, r); err != nil {
+	if err := r.add(out); err != nil {
 		return fmt.Errorf("part %s of the bench printed no figures: %w", part, err)
 	}
-	if part == "limit" {
-		r.Limit = append(limits, r.Limit...)
-	}
 	return nil
+}
+
+// add takes in the figures of one part; each measurement of the limit counts.
+func (r *benchReport) add(part []byte) error {
+	limits := r.Limit
+	r.Limit = nil // or the decoder would write over the figures of the part before
+	err := json.Unmarshal(part, r)
+	r.Limit = append(limits, r.Limit...)
+	return err
 }
 
 // part measures one part in this process.

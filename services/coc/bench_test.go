@@ -36,3 +36,15 @@ func TestBenchPrintsItsFigures(t *testing.T) {
 	}
 	said(t, 2, "--events", "bench", "--events", "1")
 }
+
+func TestTheBenchAddsItsPartsUp(t *testing.T) {
+	var r benchReport
+	for _, part := range []string{`{"limit":[{"per_second":10}]}`, `{"pipeline":{"per_second":12}}`, `{"limit":[{"per_second":30}]}`, `{"coc_up_idle_bytes":5}`} {
+		if err := r.add([]byte(part)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(r.Limit) != 2 || r.Limit[0].PerSecond != 10 || r.Limit[1].PerSecond != 30 || r.Pipeline == nil || r.Pipeline.PerSecond != 12 || r.Idle != 5 {
+		t.Fatalf("%+v", r)
+	}
+}
