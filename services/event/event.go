@@ -230,9 +230,6 @@ func (e *Event) EventID() string {
 	return e.Identity()
 }
 
-// Milli converts a time to the Unix milliseconds that events carry.
-func Milli(t time.Time) int64 { return t.UnixMilli() }
-
 // timeLayout is RFC 3339 in UTC with milliseconds: how coc writes times.
 const timeLayout = "2006-01-02T15:04:05.000Z"
 

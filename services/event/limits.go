@@ -25,9 +25,6 @@ const (
 	// LimitEventJSON bounds one event as JSON: all texts at their limits,
 	// escaped, with room for labels.
 	LimitEventJSON = 1 << 20
-	// LimitDepth bounds nesting of JSON: a dotted name has two parts, so three
-	// levels already hold everything we know.
-	LimitDepth = 8
 
 	// LimitRows bounds a batch: beyond it, columns gain nothing and one
 	// message's loss or delay weighs more.

@@ -155,7 +155,7 @@ func newHouse(t testing.TB) *house {
 func (h *house) message(n int) []byte {
 	h.t.Helper()
 	b := event.NewBuilder()
-	now := event.Milli(h.bus.Now())
+	now := h.bus.Now().UnixMilli()
 	for i := range n {
 		seq := h.p.Next() + int64(i)
 		// Received over three days: three partitions an insert, under one token.
